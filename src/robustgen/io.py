@@ -45,8 +45,8 @@ def atomic(path: PathLike) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
     except OSError as error:
         raise UserError(
             f"cannot write {target}: {error.strerror or error}; check the folder's permissions and free space"
@@ -70,13 +70,15 @@ def existing(path: PathLike, what: str) -> Path:
     """`path` if it is a file; otherwise a UserError saying what is missing and how to make it."""
     found = Path(path)
     if not found.is_file():
-        raise UserError(f"{what} not found: {found}; make it with `snakemake --cores 2 {found}` or get it with `dvc pull`")
+        raise UserError(
+            f"{what} not found: {found}; make it with `snakemake --cores 2 {found}` or get it with `dvc pull`"
+        )
     return found
 
 
 def save_arrays(path: PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed npz. The same arrays give the same bytes."""
-    with atomic(path) as temporary, open(temporary, "wb") as file:
+    with atomic(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
@@ -126,14 +128,16 @@ def load_weights(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(source, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
         header = json.loads(metadata["robustgen"])
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{source} is not a readable safetensors file ({error}); only safetensors are loaded, pickles never are"
         ) from error
     except KeyError as error:
-        raise UserError(f"{source} has no robustgen header, so its architecture is unknown; train or convert it again") from error
+        raise UserError(
+            f"{source} has no robustgen header, so its architecture is unknown; train or convert it again"
+        ) from error
     return tensors, header
 
 
@@ -154,7 +158,7 @@ def load_json(path: PathLike) -> Any:
 
 def save_csv(path: PathLike, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write rows as CSV; floats keep six significant digits, None is an empty cell."""
-    with atomic(path) as temporary, open(temporary, "w", newline="") as file:
+    with atomic(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([_cell(value) for value in row] for row in rows)

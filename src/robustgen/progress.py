@@ -13,7 +13,7 @@ INTERVAL = 10.0  # seconds between two lines of a log
 
 
 def progress(items: Iterable[T], *, total: int, label: str, unit: str = "batch") -> Iterator[T]:
-    """Iterate over `items`, reporting on standard error; `label` starts every line."""
+    """Iterate over `items`, reporting on standard error; `label` starts every line. Short loops leave no line."""
     if sys.stderr.isatty():
         from tqdm import tqdm
 
@@ -23,7 +23,7 @@ def progress(items: Iterable[T], *, total: int, label: str, unit: str = "batch")
     for done, item in enumerate(items, 1):
         yield item
         now = time.monotonic()
-        if done == total or now - last >= INTERVAL:
+        if now - last >= INTERVAL or (done == total and last > start):
             last = now
             log(f"{label}: {done}/{total} {unit}, {now - start:.1f} s, {done / max(now - start, 1e-9):.2f} {unit}/s")
 

@@ -31,6 +31,12 @@ class ImageStreams:
     def __init__(self, seed: int, indices: Sequence[int]) -> None:
         self.generators = [generator(seed, int(index)) for index in indices]
 
+    def subset(self, rows: Sequence[int]) -> ImageStreams:
+        """The streams of some of the images, by their rows in the batch; they go on where they are."""
+        chosen = ImageStreams(0, ())
+        chosen.generators = [self.generators[row] for row in rows]
+        return chosen
+
     def uniform(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """(N, *shape) numbers from U[0, 1), row i from image i's stream."""
         return torch.stack([torch.rand(tuple(shape), generator=g) for g in self.generators]).to(device)

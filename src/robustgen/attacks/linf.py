@@ -1,0 +1,99 @@
+"""What every L-infinity attack shares: the ball, per-image starts, the model's mode, the ascent loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchattacks.attack import Attack
+
+from robustgen.data.images import check_images
+from robustgen.options import Ratio
+from robustgen.seeding import ImageStreams
+
+Objective = Callable[[Tensor], Tensor]  # logits (N, K) -> value to raise (N,)
+Callback = Callable[[int, Tensor], None]  # steps done, logits (N, K) there
+
+TOLERANCE = 1e-6  # float32 rounding of x + δ, in pixel units
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinfOptions:
+    eps: Ratio = 8 / 255  # radius of the L∞ ball, pixel units in [0, 1]
+    seed: int = 0  # of the per-image random streams
+
+
+def ascend(
+    model: nn.Module,
+    x: Tensor,
+    objective: Objective,
+    *,
+    eps: float,
+    alpha: float,
+    steps: int,
+    start: Tensor | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Projected sign-gradient ascent of `objective(model(x))` in the eps-ball around x (Madry et al. 2018, Eq. 2).
+
+    `start` (same shape as x, in [-1, 1]) is the initial offset in units of eps; None starts at x itself.
+    Objectives are summed, not averaged, over the batch: the step does not depend on who shares it.
+    `callback(k, logits)` sees the logits after k = 0..steps steps (one forward pass more).
+    """
+    lower, upper = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
+    adversarial = x.clone() if start is None else torch.clamp(x + eps * start, lower, upper)
+    for step in range(steps):
+        adversarial.requires_grad_()
+        with torch.enable_grad():
+            logits = model(adversarial)
+            (gradient,) = torch.autograd.grad(objective(logits).sum(), adversarial)
+        if callback is not None:
+            callback(step, logits.detach())
+        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=alpha)
+        adversarial = torch.clamp(adversarial, lower, upper, out=adversarial)
+    if callback is not None:
+        with torch.no_grad():
+            callback(steps, model(adversarial))
+    return adversarial
+
+
+class LinfAttack(Attack):  # type: ignore[misc]
+    """Base of the L∞ attacks: a torchattacks `Attack` with keyword-only options that leaves the model as it was.
+
+    `Options` is the attack's frozen dataclass; `HePGD(model, eps=8 / 255, lam=1.2)` fills it. The call takes images
+    (N, C, H, W) in [0, 1], labels (N,) and the images' positions in their data set (default 0..N-1), which seed the
+    random streams, and returns images of the same shape within eps (asserted) and within [0, 1].
+    """
+
+    Options: type[Any] = LinfOptions
+
+    def __init__(self, model: nn.Module, **options: Any) -> None:
+        super().__init__(type(self).__name__, model)
+        self.options = self.Options(**options)
+        self.eps: float = self.options.eps
+        self.callback: Callback | None = None
+
+    def __call__(
+        self, inputs: Tensor, labels: Tensor, indices: Sequence[int] | Tensor | None = None, **_: Any
+    ) -> Tensor:
+        check_images(inputs)
+        order = range(len(inputs)) if indices is None else [int(i) for i in indices]
+        self.streams = ImageStreams(self.options.seed, order)
+        x, y = inputs.detach().to(self.device), labels.detach().to(self.device)
+        modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+        try:
+            adversarial: Tensor = self.forward(x, y).detach()
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        distance = float((adversarial - x).abs().max()) if len(x) else 0.0
+        assert distance <= self.eps + TOLERANCE, f"{type(self).__name__} left its ball: {distance} > {self.eps}"
+        return adversarial
+
+    def uniform_start(self, x: Tensor) -> Tensor:
+        """Offsets from U[-1, 1) shaped as x, each image from its own stream."""
+        return self.streams.uniform(x.shape[1:], x.device) * 2 - 1

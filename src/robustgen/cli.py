@@ -1,0 +1,86 @@
+"""The `robustgen` command: one subcommand a stage family, and a few for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from robustgen.errors import UserError
+
+STAGES = {
+    "fetch": "read a data set, split it, write it as arrays",
+    "train-classifier": "train a classifier, naturally or adversarially",
+    "attack": "attack a classifier and write the adversarial images",
+    "detect": "fit detectors of adversarial images and score the test images",
+    "interpret": "input gradients of classifiers, and images synthesised by following them",
+    "robust-generative": "tables, figures and claims of Beadini & Masi 2023",
+    "report": "one HTML page with everything a scale produced",
+}
+TOOLS = {
+    "datasets": "list the data sets: known, present, where each would come from",
+    "scale": "switch a paper on or off at the scale desktop or paper",
+    "summary": "print a scale's headline numbers and where its report is",
+}
+
+
+def usage() -> str:
+    width = max(map(len, STAGES | TOOLS))
+    lines = [f"  {name:{width}}  {text}" for name, text in STAGES.items()]
+    tools = [f"  {name:{width}}  {text}" for name, text in TOOLS.items()]
+    return "\n".join(
+        [
+            "usage: robustgen COMMAND [OPTIONS]     (robustgen COMMAND --help lists the options)",
+            "",
+            "Stages of the pipeline; `snakemake --cores 2` runs them all in order, dvc.yaml says with which numbers:",
+            *lines,
+            "",
+            "Tools:",
+            *tools,
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 done, 1 something the user can mend, 2 unknown command or option."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or args[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        from robustgen import __version__
+
+        print(f"robustgen {__version__}")
+        return 0
+    if args[0] not in STAGES | TOOLS:
+        print(f"error: unknown command {args[0]!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        run(args[0], args[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again, a training resumes", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(command: str, args: Sequence[str]) -> None:
+    """Parse the options of `command` (tyro exits with status 2 where they are wrong) and run it."""
+    import tyro
+
+    module = import_module(f"robustgen.stages.{command.replace('-', '_')}")
+    kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
+    options = tyro.cli(kind, prog=f"robustgen {command}", description=module.__doc__, args=list(args))
+    if command in STAGES:
+        from robustgen.records import recorded
+
+        with recorded(command, args, options.out):
+            module.run(options)
+    else:
+        module.run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Pixels: decoding image files, resizing and padding, always to uint8 NCHW arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from robustgen.data.readers import Part
+from robustgen.errors import UserError
+from robustgen.progress import progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SHOWN = 2000  # images from which on progress is shown: fewer take less than a few seconds
+
+
+def render(part: Part, rows: np.ndarray, *, size: int | None, pad: int | None, crop: bool, label: str) -> np.ndarray:
+    """The images `rows` of a part as uint8 (len(rows), C, S, S), RGB for files.
+
+    size: side in pixels after bilinear resizing (Pillow's, smoothing where it shrinks); None keeps the size.
+    pad: side in pixels after zero padding, centred. Only one of the two may be given. crop: a frame that is not
+    square is cut to its middle square before resizing, not squashed. Raises UserError for unreadable files,
+    images of unequal size without `size`, and images larger than `pad`.
+    """
+    if size is not None and pad is not None:
+        raise UserError("--size and --pad exclude each other; --size resizes the image, --pad puts zeros around it")
+    if isinstance(part.images, np.ndarray):
+        images = part.images[rows]
+        if size is not None and images.shape[2:] != (size, size):
+            images = _stack(images, lambda image: _resized(_from_array(image), size, crop), label)
+    else:
+        images = _stack([part.images[row] for row in rows], lambda file: _opened(file, size, crop), label)
+    return images if pad is None else _padded(images, pad)
+
+
+def _stack(items: np.ndarray | list[Path], to_image: Callable[..., Image], label: str) -> np.ndarray:
+    """Images made from `items`, as one array; an image that differs in size from the first is a UserError."""
+    shown = progress(items, total=len(items), label=label, unit="image") if len(items) >= SHOWN else items
+    stack = np.empty(0, dtype=np.uint8)
+    for number, item in enumerate(shown):
+        array = np.asarray(to_image(item), dtype=np.uint8)
+        array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+        if number == 0:
+            stack = np.empty((len(items), *array.shape), dtype=np.uint8)
+        elif array.shape != stack.shape[1:]:
+            raise UserError(
+                f"the images differ in size ({item} is {array.shape[2]}x{array.shape[1]}); give --size PIXELS"
+            )
+        stack[number] = array
+    return stack
+
+
+def _opened(file: Path, size: int | None, crop: bool) -> Image:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return _resized(image.convert("RGB"), size, crop)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} is not a readable image ({error}); replace or remove it") from error
+
+
+def _from_array(array: np.ndarray) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(array.transpose(1, 2, 0)))
+
+
+def _resized(image: Image, size: int | None, crop: bool) -> Image:
+    from PIL import Image, ImageOps
+
+    if size is None or image.size == (size, size):
+        return image
+    if crop:
+        return ImageOps.fit(image, (size, size), method=Image.Resampling.BILINEAR)
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def _padded(images: np.ndarray, side: int) -> np.ndarray:
+    height, width = images.shape[2:]
+    if max(height, width) > side:
+        raise UserError(
+            f"--pad {side} is smaller than the images ({width}x{height}); give --size {side} to shrink them"
+        )
+    top, left = (side - height) // 2, (side - width) // 2
+    return np.pad(images, ((0, 0), (0, 0), (top, side - height - top), (left, side - width - left)))

@@ -1,0 +1,1 @@
+"""Defences and detectors built from a classifier and a generative model."""

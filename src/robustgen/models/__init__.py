@@ -1,0 +1,58 @@
+"""Networks only: images in [0, 1] -> logits, energy, score or code. One architecture a file.
+
+A module `robustgen.models.<arch>` holds `Config` (a frozen dataclass whose field `arch` is its name) and `Model`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import import_module
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustgen.errors import UserError
+from robustgen.io import load_weights, save_weights
+
+ARCHITECTURES = ("resnet10",)
+
+
+def config_type(arch: str) -> type[Any]:
+    """The `Config` dataclass of an architecture; UserError for an unknown one."""
+    if arch not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {arch!r}; known are {', '.join(ARCHITECTURES)}")
+    return import_module(f"robustgen.models.{arch}").Config  # type: ignore[no-any-return]
+
+
+def build(config: Any) -> nn.Module:
+    """A freshly initialised network of `config`, drawn from torch's global generator."""
+    config_type(config.arch)
+    return import_module(f"robustgen.models.{config.arch}").Model(config)  # type: ignore[no-any-return]
+
+
+def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
+    """Write a network built here as safetensors; `facts` (JSON values) join the architecture in the header."""
+    config = model.config
+    header = {"architecture": config.arch, "parameters": asdict(config), **facts}
+    save_weights(path, model.state_dict(), header)
+
+
+def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
+    """The network in a file written by `save`, in eval mode on `device`.
+
+    Raises UserError for a missing or damaged file, an unknown architecture, and weights that do not fit it.
+    """
+    tensors, header = load_weights(path)
+    kind = config_type(str(header.get("architecture")))
+    try:
+        parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
+        model = build(kind(**parameters))
+        model.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()
+        raise UserError(
+            f"{path}: the weights do not fit the architecture its header names ({' '.join(first[:2])}); train it again"
+        ) from error
+    return model.eval().to(device, memory_format=torch.channels_last)

@@ -1,0 +1,80 @@
+"""Table 1: detection rates of the energy and of the two detectors the paper quotes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from robustgen.evaluation.rows import Row
+from robustgen.evaluation.statistics import Estimate, auc, detection_rates, proportion
+from robustgen.papers.reference import reference
+from robustgen.papers.robust_generative.study import Study
+
+# row label, detector, attack the threshold is fitted on, attack it is tested on
+LINES = (
+    ("Energy: PGD", "energy", "pgd", "pgd"),
+    ("Energy: PGD twice the radius", "energy", "pgd-strong", "pgd-strong"),
+    ("Energy: APGD, threshold from PGD", "energy", "pgd", "apgd"),
+    ("Energy: APGD", "energy", "apgd", "apgd"),
+    ("Energy: FGSM, threshold from PGD", "energy", "pgd", "fgsm"),
+    ("Energy: targeted PGD, threshold from PGD", "energy", "pgd", "targeted"),
+    ("Energy: HE-PGD, threshold from PGD", "energy", "pgd", "he-pgd"),
+    ("Energy released: PGD", "energy-released", "pgd", "pgd"),
+    ("Energy released: APGD", "energy-released", "apgd", "apgd"),
+    ("Energy released: APGD, threshold from PGD", "energy-released", "pgd", "apgd"),
+    ("KD+BU: PGD", "kd-bu", "pgd", "pgd"),
+    ("KD+BU: APGD, fitted on PGD", "kd-bu", "pgd", "apgd"),
+    ("LID: PGD", "lid", "pgd", "pgd"),
+    ("LID: APGD, fitted on PGD", "lid", "pgd", "apgd"),
+)
+ACCURACY = ("pgd", "pgd-strong", "apgd", "fgsm", "targeted", "he-pgd")
+
+
+def table1(studies: Sequence[Study], scale: str) -> list[Row]:
+    """All rows of Table 1, data set by data set; percentages."""
+    return [row for study in studies for row in _rows(study, scale)]
+
+
+def _rows(study: Study, scale: str) -> Iterator[Row]:
+    known = reference(__package__)
+    beside = study.dataset if any(key[0] == study.dataset for key in known) else "CIFAR-10"
+
+    def cell(line: str, column: str, estimate: Estimate, method: str) -> Row:
+        return Row(
+            paper="robust-generative",
+            item="Table 1",
+            row=line,
+            column=column,
+            scale=scale,
+            dataset=study.dataset,
+            n=estimate.n,
+            value=100 * estimate.value,
+            low=100 * estimate.low,
+            high=100 * estimate.high,
+            unit="%",
+            reference=known.get((beside, line, column)),
+            method=method,
+        )
+
+    for line, detector, fit, attack in LINES:
+        if study.has(detector, fit, attack):
+            natural, attacked, threshold = study.scores(detector, fit, attack)
+            rates = detection_rates(natural, attacked, threshold)
+            fitted = f"threshold fitted on validation images under {study.method(fit)}"
+            tested = study.method(attack) if attack != fit else "the same attack"
+            method = f"{fitted}; tested under {tested}" + _temperature(study, detector, fit)
+            yield cell(line, "DR", rates.detection, method)
+            yield cell(line, "FPR", rates.false_positive, method)
+            yield cell(line, "AUC", auc(natural, attacked), method)
+    natural = study.natural_correct()
+    yield cell("Clean", "Accuracy", proportion(int(natural.sum()), len(natural)), "clean test images")
+    for attack in ACCURACY:
+        if attack in study.attacks:
+            right = study.correct(attack)
+            estimate = proportion(int(right.sum()), len(right))
+            yield cell(f"Under {attack}", "Accuracy", estimate, study.method(attack))
+
+
+def _temperature(study: Study, detector: str, fit: str) -> str:
+    if detector != "energy-released":
+        return ""
+    return f"; T = {float(study.arrays[f'temperature.{detector}.{fit}']):g} by validation AUC"

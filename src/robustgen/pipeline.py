@@ -1,0 +1,243 @@
+"""The pipeline as DVC resolves it: stage families, their runs, the files between them, and what is stale.
+
+The Snakemake workflow is built from this. `ask_dvc` reads dvc.yaml, the params files and dvc.lock once, about a second;
+the answer is plain data that is saved for the processes Snakemake starts for single jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from robustgen.errors import UserError
+from robustgen.io import atomic
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
+
+CACHE = Path(".cache/workflow")  # outside git and DVC: what one run of Snakemake hands to its jobs
+PLAN = CACHE / "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One run of a stage family. Paths are relative to the repository, with forward slashes."""
+
+    family: str  # "attack"
+    run: str  # "quick/robust-generative/digits32/pgd"
+    command: str  # the resolved command line
+    inputs: tuple[str, ...]  # files made by other stages; sources and other dependencies are DVC's business
+    outputs: tuple[str, ...]  # outs, metrics and plots
+    stale: bool  # DVC would run it, or would once the stages before it have run
+
+    @property
+    def name(self) -> str:
+        """DVC's name of the stage."""
+        return f"{self.family}@{self.run}"
+
+    @property
+    def threads(self) -> int:
+        """CPU threads its command asks for with `--threads N`; 1 where it says nothing."""
+        return int(self.option("--threads") or 1)
+
+    @property
+    def gpus(self) -> int:
+        """1 where its command says `--device cuda`, else 0."""
+        return int((self.option("--device") or "").startswith("cuda"))
+
+    def option(self, name: str) -> str | None:
+        """Value of the last `name VALUE` or `name=VALUE` in the command, None where it is absent."""
+        words = shlex.split(self.command)
+        values = [words[i + 1] for i in range(len(words) - 1) if words[i] == name]
+        values += [word.removeprefix(f"{name}=") for word in words if word.startswith(f"{name}=")]
+        return values[-1] if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """Every stage that is switched on, and the output patterns of the families."""
+
+    patterns: dict[str, tuple[str, ...]]  # family -> output paths with `{run}` in place of the run id
+    stages: dict[str, Stage]  # by name
+
+    def runs(self, family: str) -> list[str]:
+        """Run ids of a family, sorted; empty where none is switched on."""
+        return sorted(stage.run for stage in self.stages.values() if stage.family == family)
+
+    def stage(self, family: str, run: str) -> Stage:
+        """One stage; UserError where it is not switched on."""
+        name = f"{family}@{run}"
+        if name not in self.stages:
+            known = ", ".join(self.runs(family)) or "none"
+            raise UserError(f"no stage {name} is switched on; runs of {family}: {known}")
+        return self.stages[name]
+
+    def stale(self) -> list[str]:
+        """Names of the stages that are stale or depend on a stale one, sorted."""
+        return sorted(name for name, stage in self.stages.items() if stage.stale)
+
+    def save(self, path: Path = PLAN) -> None:
+        """Write the pipeline as JSON."""
+        content = {"patterns": self.patterns, "stages": [asdict(stage) for stage in self.stages.values()]}
+        with atomic(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1))
+
+    @classmethod
+    def load(cls, path: Path = PLAN) -> Pipeline:
+        """Read what `save` wrote; UserError where it is not there."""
+        try:
+            content = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path} is missing; start Snakemake in the repository's root, it writes it") from None
+        stages = [_stage_from(record) for record in content["stages"]]
+        patterns = {family: tuple(outputs) for family, outputs in content["patterns"].items()}
+        return cls(patterns=patterns, stages={stage.name: stage for stage in stages})
+
+
+def _stage_from(record: dict[str, Any]) -> Stage:
+    lists = {key: tuple(record[key]) for key in ("inputs", "outputs")}
+    return Stage(**{**record, **lists})
+
+
+def ask_dvc(root: Path | str = ".") -> Pipeline:
+    """The pipeline of the DVC repository at `root`, with DVC's judgement of what is stale.
+
+    Raises UserError where dvc.yaml or a params file does not resolve, or another DVC process holds the locks.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(os.fspath(root)) as repo:
+            return _resolve(repo)
+    except LockError as error:
+        raise UserError(f"another DVC process works here ({_one_line(error)}); wait until it has ended") from error
+    except DvcException as error:
+        raise UserError(f"DVC cannot read the pipeline: {_one_line(error)}; see `dvc status`") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".;")
+
+
+def _resolve(repo: Repo) -> Pipeline:
+    from dvc.utils.serialize import load_yaml
+
+    definition = load_yaml(Path(repo.root_dir, "dvc.yaml")).get("stages", {})
+    found = [stage for stage in repo.index.stages if "@" in stage.addressing and stage.path_in_repo == "dvc.yaml"]
+    outputs = {stage.addressing: _paths(repo, stage.outs) for stage in found}
+    inputs = connect(outputs, {stage.addressing: _paths(repo, stage.deps) for stage in found})
+    stale = downstream(outputs, inputs, repo.status())
+    stages = {}
+    for stage in found:
+        name = stage.addressing
+        family, run = name.rsplit("@", 1)
+        stages[name] = Stage(
+            family=family,
+            run=run,
+            command=str(stage.cmd),
+            inputs=inputs[name],
+            outputs=outputs[name],
+            stale=name in stale,
+        )
+    patterns = {family: output_patterns(family, entry["do"]) for family, entry in definition.items() if "do" in entry}
+    return Pipeline(patterns=patterns, stages=stages)
+
+
+def _paths(repo: Repo, entries: Iterable[Any]) -> tuple[str, ...]:
+    """Repository-relative paths of DVC's outs or deps."""
+    return tuple(Path(os.path.relpath(entry.fs_path, repo.root_dir)).as_posix() for entry in entries)
+
+
+def output_patterns(family: str, template: Mapping[str, Any]) -> tuple[str, ...]:
+    """Outs, metrics and plots of a `foreach` template, with `${key}` replaced by `{run}`.
+
+    Raises UserError where a path uses anything but `${key}`: Snakemake could not tell the run from the file name.
+    """
+    patterns = []
+    for section in ("outs", "metrics", "plots"):
+        for entry in template.get(section, []):
+            path = entry if isinstance(entry, str) else next(iter(entry))
+            pattern = path.replace("${key}", "{run}")
+            if "$" in pattern or "{run}" not in pattern:
+                raise UserError(f"dvc.yaml, stage {family}: output path {path!r} must use ${{key}} and nothing else")
+            patterns.append(pattern)
+    return tuple(patterns)
+
+
+def connect(outputs: Mapping[str, Iterable[str]], deps: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """For each stage the outputs of other stages that its dependencies name.
+
+    A dependency may be an output, a folder (all outputs below it), or a file inside an output that is a folder.
+    """
+    made = {path for paths in outputs.values() for path in paths}
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for path in sorted(made):
+        for parent in _parents(path):
+            below[parent].append(path)
+
+    def files(dep: str) -> list[str]:
+        if dep in made:
+            return [dep]
+        return below.get(dep) or [parent for parent in _parents(dep) if parent in made]
+
+    return {
+        name: tuple(sorted({path for dep in paths for path in files(dep)} - set(outputs[name])))
+        for name, paths in deps.items()
+    }
+
+
+def _parents(path: str) -> Iterator[str]:
+    return (str(parent) for parent in PurePosixPath(path).parents if str(parent) != ".")
+
+
+def downstream(
+    outputs: Mapping[str, Iterable[str]], inputs: Mapping[str, Iterable[str]], names: Iterable[str]
+) -> set[str]:
+    """`names` and every stage that reads, directly or not, what one of them writes."""
+    readers: defaultdict[str, set[str]] = defaultdict(set)
+    for name, paths in inputs.items():
+        for path in paths:
+            readers[path].add(name)
+    reached, waiting = set(), [name for name in names if name in outputs]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting.extend(reader for path in outputs[name] for reader in readers[path])
+    return reached
+
+
+def marker(stage: Stage) -> Path:
+    """The file that stands for DVC's "this stage is stale" among a Snakemake job's inputs."""
+    return CACHE / "stale" / quote(stage.name, safe="@")
+
+
+def write_markers(pipeline: Pipeline) -> None:
+    """Renew the marker of every stale stage.
+
+    The content is the time, because Snakemake compares small inputs by content and overlooks a mere touch. Markers of
+    fresh stages stay: nothing refers to them, and a second Snakemake (a dry run) must not remove those of the first.
+    """
+    now = str(time.time_ns())
+    for name in pipeline.stale():
+        path = marker(pipeline.stages[name])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(now)
+
+
+def scales(root: Path | str = ".") -> dict[str, list[str]]:
+    """The scales beside `quick` and the papers that have a params file for them: {"desktop": ["gat", ...], ...}."""
+    known: dict[str, list[str]] = {}
+    for path in sorted(Path(root, "params").glob("*/*.yaml")):
+        known.setdefault(path.parent.name, []).append(path.stem)
+    return known

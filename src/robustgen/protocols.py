@@ -1,0 +1,62 @@
+"""What a classifier, a defence, a detector and an attack are. Every room below this one relies on these types only.
+
+Images x are float32 (N, C, H, W) in [0, 1]; labels y are int64 (N,); logits are float32 (N, K).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """An `nn.Module`: images -> logits. Normalisation is inside."""
+
+    training: bool
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class FeatureClassifier(Classifier, Protocol):
+    """A classifier that shows its activations: the detectors that look inside need it."""
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Activations of the successive stages; the last is the penultimate layer (N, D)."""
+        ...
+
+
+@runtime_checkable
+class Defense(Protocol):
+    """An `nn.Module`: images -> logits, with what an adaptive attacker may know."""
+
+    classifier: Classifier
+    draws: int  # random replicates behind one output; 1 for a deterministic defence
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def purify(self, x: Tensor) -> Tensor:
+        """The image that reaches the classifier, same shape as x."""
+        ...
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """Scores images; an image is flagged where its score is at or below a threshold fitted on validation data."""
+
+    def score(self, x: Tensor) -> Tensor:
+        """(N,) scores, higher means more natural."""
+        ...
+
+
+@runtime_checkable
+class Attack(Protocol):
+    """images, labels -> adversarial images in the attack's ball and in [0, 1]; the model keeps its mode.
+
+    `indices` (N,) are the images' positions in their data set: they seed the per-image random streams.
+    """
+
+    def __call__(self, x: Tensor, y: Tensor, /, indices: Sequence[int] | None = None) -> Tensor: ...

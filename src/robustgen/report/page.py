@@ -1,0 +1,114 @@
+"""The page itself: results and provenance put into the templates beside this file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from robustgen.evaluation.rows import Claim, decimals, interval, number
+from robustgen.report.content import VERDICTS, Section
+from robustgen.report.provenance import RESTORED, Stage
+
+# What a reader should know of a scale before reading its numbers.
+SCALES = {
+    "quick": "the small one: scikit-learn's handwritten digits and small networks, minutes on any CPU. "
+    "It shows whether an effect exists; its numbers are not the paper's setting",
+    "desktop": "the papers' smaller data sets and networks, with epochs and test images cut where needed",
+    "paper": "the papers' own data, networks, hyper-parameters and sample counts",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was run, in the words of the page."""
+
+    scale: str
+    description: str
+    datasets: tuple[str, ...]
+    machines: tuple[str, ...]
+    versions: tuple[str, ...]
+    started: str
+    wall: float  # seconds, summed over the stages run here
+    cpu: float
+    run: int  # number of stages
+    restored: int
+
+
+def facts(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> Facts:
+    """Sums up what the stages' records say; everything is empty or zero where no stage was run on this machine."""
+    records = [stage.record for stage in stages if stage.record]
+    tables = [item.table for section in sections for item in section.items if item.table]
+    versions = Counter(" ".join(version) for record in records for version in record.versions)
+    return Facts(
+        scale=scale,
+        description=SCALES.get(scale, ""),
+        datasets=tuple(dict.fromkeys(name for table in tables for name in table.datasets)),
+        machines=tuple(dict.fromkeys(record.machine for record in records)),
+        versions=tuple(sorted(versions)),
+        started=min((record.started for record in records), default=""),
+        wall=sum(record.wall for record in records),
+        cpu=sum(record.cpu for record in records),
+        run=len(records),
+        restored=len(stages) - len(records),
+    )
+
+
+def render(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> str:
+    """The whole page as HTML: no script, no address outside the page but links to files beside it."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "plain": plain,
+        "measured": measured,
+        "duration": duration,
+        "anchor": anchor,
+    }
+    totals = {verdict: sum(section.verdicts[verdict] for section in sections) for verdict in VERDICTS}
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        facts=facts(scale, sections, stages),
+        sections=sections,
+        stages=stages,
+        totals=totals,
+        restored=RESTORED,
+        interval=interval,
+    )
+
+
+def plain(value: float) -> str:
+    """A number on its own, with four significant digits."""
+    return number(value, 0 if value == int(value) and abs(value) < 1e6 else decimals([value]))
+
+
+def measured(claim: Claim) -> str:
+    """A claim's value with its interval, the digits chosen by the largest of them."""
+    digits = decimals(value for value in (claim.value, claim.low, claim.high) if value is not None)
+    return f"{number(claim.value, digits)} {interval(claim.low, claim.high, digits)}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: 0.4 s, 48 s, 3 min 12 s, 2 h 05 min."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def anchor(*parts: str) -> str:
+    """A page anchor of names: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")

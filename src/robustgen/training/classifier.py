@@ -1,0 +1,190 @@
+"""Natural and adversarial training of classifiers (Madry et al. 2018), with the best validation epoch kept."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustgen.attacks.linf import ascend
+from robustgen.errors import UserError
+from robustgen.options import Ratio
+from robustgen.progress import log, progress
+from robustgen.seeding import derive, generator
+from robustgen.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """PGD from a uniform start. eps 0 stands for no adversary."""
+
+    eps: Ratio = 0.0  # radius of the L∞ ball, pixel units
+    alpha: Ratio = 2 / 255  # step size, pixel units
+    steps: int = 10  # ascent steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    epochs: int  # passes over the training images
+    batch: int = 64  # images per update
+    lr: float = 1e-3  # Adam's initial learning rate
+    weight_decay: float = 5e-4  # Adam's L2 penalty
+    milestones: tuple[int, ...] = ()  # epochs after which the learning rate is multiplied by 0.1
+    flip: bool = False  # mirror half of the images left to right
+    crop: int = 0  # zero padding before a random crop back to size, pixels
+    adversary: Adversary = Adversary()  # trains on its images where eps > 0
+    monitor: Adversary = Adversary()  # attacks the validation images after each epoch
+    select: str = "clean"  # validation accuracy that picks the epoch: clean or robust
+    precision: str = "float32"  # of the training pass: float32 or bfloat16
+    seed: int = 0  # of initialisation, order, augmentation and attack starts
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the training curve. Accuracies are fractions, on validation images."""
+
+    epoch: int
+    loss: float
+    clean_accuracy: float
+    robust_accuracy: float
+
+
+@dataclass(frozen=True)
+class Images:
+    """images (N, C, H, W) float32 in [0, 1], labels (N,) int64."""
+
+    x: Tensor
+    y: Tensor
+
+
+def train_classifier(
+    build: Callable[[], nn.Module],
+    train: Images,
+    validation: Images,
+    recipe: Recipe,
+    *,
+    device: str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    label: str = "train",
+) -> tuple[nn.Module, list[Epoch]]:
+    """The network of the best validation epoch (ties: the latest), in eval mode, and its training curve.
+
+    Every random draw is named by (seed, epoch, batch), so a training that resumes from `checkpoint` ends with the
+    weights of an uninterrupted one. Raises UserError where the loss is no longer finite.
+    """
+    torch.manual_seed(derive(recipe.seed, "init"))
+    model = build().to(device, memory_format=torch.channels_last)
+    best = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    curve: list[Epoch] = []
+    facts = checkpoint.restore({"model": model, "best": best}, optimizer) if checkpoint else None
+    if facts is not None:
+        curve = [Epoch(**row) for row in facts["curve"]]
+        log(f"{label}: resuming after epoch {len(curve)} of {recipe.epochs}")
+    for epoch in range(len(curve), recipe.epochs):
+        loss = train_epoch(model, optimizer, train, recipe, epoch, f"{label} epoch {epoch + 1}/{recipe.epochs}")
+        curve.append(Epoch(epoch + 1, loss, *validate(model, validation, recipe, epoch)))
+        if score(curve[-1], recipe) >= max(score(row, recipe) for row in curve):
+            best.load_state_dict(model.state_dict())
+        if checkpoint is not None:
+            checkpoint.save({"model": model, "best": best}, optimizer, {"curve": [vars(row) for row in curve]})
+        row = curve[-1]
+        log(
+            f"{label}: epoch {row.epoch} loss {row.loss:.4f} clean {row.clean_accuracy:.4f} robust {row.robust_accuracy:.4f}"
+        )
+    return best.eval(), curve
+
+
+def score(row: Epoch, recipe: Recipe) -> float:
+    """The validation accuracy that selects the epoch."""
+    return row.robust_accuracy if recipe.select == "robust" else row.clean_accuracy
+
+
+def train_epoch(
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Images, recipe: Recipe, epoch: int, label: str
+) -> float:
+    """One pass; the mean training loss. A last batch of a single image is dropped (batch norm needs two)."""
+    rate = recipe.lr * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    order = torch.randperm(len(data.x), generator=generator(recipe.seed, "order", epoch))
+    batches = [rows for rows in order.split(recipe.batch) if len(rows) > 1]
+    total = torch.zeros(())
+    for number, rows in enumerate(progress(batches, total=len(batches), label=label)):
+        draws = generator(recipe.seed, "batch", epoch, number)
+        x, y = _on(model, augment(data.x[rows], recipe, draws), data.y[rows])
+        if recipe.adversary.eps > 0:
+            x = adversarial_images(model, x, y, recipe.adversary, draws)
+        loss = train_step(model, optimizer, x, y, recipe.precision)
+        total += loss.cpu() * len(rows)
+    mean = float(total) / sum(len(rows) for rows in batches)
+    if not math.isfinite(mean):
+        raise UserError(f"{label}: the loss is no longer finite; lower --recipe.lr, or use --recipe.precision float32")
+    return mean
+
+
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, precision: str) -> Tensor:
+    """One update on the mean cross-entropy; the loss, detached."""
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        loss = F.cross_entropy(model(x), y)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach()
+
+
+def adversarial_images(model: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, draws: torch.Generator) -> Tensor:
+    """PGD images against the model in eval mode: attack passes must not move batch-norm statistics."""
+    start = torch.rand(x.shape, generator=draws).mul_(2).sub_(1).to(x.device)
+    model.eval()
+    return ascend(
+        model,
+        x,
+        lambda logits: F.cross_entropy(logits, y, reduction="none"),
+        eps=adversary.eps,
+        alpha=adversary.alpha,
+        steps=adversary.steps,
+        start=start,
+    )
+
+
+def validate(model: nn.Module, data: Images, recipe: Recipe, epoch: int) -> tuple[float, float]:
+    """Clean accuracy, and accuracy under the monitor's attack (at eps 0 the same), on the validation images."""
+    model.eval()
+    clean = robust = 0
+    for number, (x, y) in enumerate(zip(data.x.split(256), data.y.split(256), strict=True)):
+        x, y = _on(model, x, y)
+        with torch.no_grad():
+            clean += int((model(x).argmax(1) == y).sum())
+        if recipe.monitor.eps > 0:
+            x = adversarial_images(model, x, y, recipe.monitor, generator(recipe.seed, "monitor", epoch, number))
+        with torch.no_grad():
+            robust += int((model(x).argmax(1) == y).sum())
+    return clean / len(data.x), robust / len(data.x)
+
+
+def augment(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
+    """Random mirror and random crop, vectorised over images (N, C, H, W)."""
+    if recipe.flip:
+        mirrored = torch.rand(len(x), generator=draws) < 0.5
+        x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+    if recipe.crop:
+        n, _, h, w = x.shape
+        padded = F.pad(x, (recipe.crop,) * 4)
+        dy, dx = torch.randint(0, 2 * recipe.crop + 1, (2, n), generator=draws)
+        rows = (dy[:, None] + torch.arange(h)).view(n, 1, h, 1)
+        columns = (dx[:, None] + torch.arange(w)).view(n, 1, 1, w)
+        channels = torch.arange(x.shape[1]).view(1, -1, 1, 1)
+        x = padded[torch.arange(n).view(n, 1, 1, 1), channels, rows, columns]
+    return x
+
+
+def _on(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    device = next(model.parameters()).device
+    return x.to(device, memory_format=torch.channels_last), y.to(device)
