@@ -141,10 +141,15 @@ def load_weights(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, header
 
 
+def save_text(path: PathLike, text: str) -> None:
+    """Write text as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def save_json(path: PathLike, value: Any) -> None:
     """Write JSON with sorted keys, two spaces, a final newline; NaN is refused."""
-    with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    save_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def load_json(path: PathLike) -> Any:

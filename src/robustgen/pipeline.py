@@ -133,13 +133,13 @@ def _resolve(repo: Repo) -> Pipeline:
     from dvc.utils.serialize import load_yaml
 
     definition = load_yaml(Path(repo.root_dir, "dvc.yaml")).get("stages", {})
-    found = [stage for stage in repo.index.stages if "@" in stage.addressing and stage.path_in_repo == "dvc.yaml"]
-    outputs = {stage.addressing: _paths(repo, stage.outs) for stage in found}
-    inputs = connect(outputs, {stage.addressing: _paths(repo, stage.deps) for stage in found})
-    stale = downstream(outputs, inputs, repo.status())
+    found = {stage.name: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml" and "@" in stage.name}
+    outputs = {name: _paths(repo, stage.outs) for name, stage in found.items()}
+    inputs = connect(outputs, {name: _paths(repo, stage.deps) for name, stage in found.items()})
+    status = repo.status()  # by address, which is the name only where the working directory is the repository's root
+    stale = downstream(outputs, inputs, [name for name, stage in found.items() if stage.addressing in status])
     stages = {}
-    for stage in found:
-        name = stage.addressing
+    for name, stage in found.items():
         family, run = name.rsplit("@", 1)
         stages[name] = Stage(
             family=family,

@@ -15,8 +15,6 @@ from robustgen.progress import progress
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SHOWN = 2000  # images from which on progress is shown: fewer take less than a few seconds
-
 
 def render(part: Part, rows: np.ndarray, *, size: int | None, pad: int | None, crop: bool, label: str) -> np.ndarray:
     """The images `rows` of a part as uint8 (len(rows), C, S, S), RGB for files.
@@ -39,9 +37,8 @@ def render(part: Part, rows: np.ndarray, *, size: int | None, pad: int | None, c
 
 def _stack(items: np.ndarray | list[Path], to_image: Callable[..., Image], label: str) -> np.ndarray:
     """Images made from `items`, as one array; an image that differs in size from the first is a UserError."""
-    shown = progress(items, total=len(items), label=label, unit="image") if len(items) >= SHOWN else items
     stack = np.empty(0, dtype=np.uint8)
-    for number, item in enumerate(shown):
+    for number, item in enumerate(progress(items, total=len(items), label=label, unit="image")):
         array = np.asarray(to_image(item), dtype=np.uint8)
         array = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
         if number == 0:

@@ -194,8 +194,10 @@ def _quiet_network() -> Iterator[None]:
 
 
 def _line(error: object) -> str:
-    """The last of an error's lines, shortened: torchvision lists every server it tried."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The last of an error's lines, bare and shortened: torchvision lists every server it tried."""
+    lines = [
+        line.strip().removeprefix("<urlopen error ").rstrip(">") for line in str(error).splitlines() if line.strip()
+    ]
     return (lines[-1] if lines else type(error).__name__)[:120]
 
 

@@ -69,6 +69,7 @@ class Coverage:
 
 
 Record = TypeVar("Record", Row, Claim, Coverage)
+Note = tuple[tuple[str, ...], str]
 
 
 def save_rows(path: PathLike, rows: Iterable[Row]) -> None:
@@ -204,13 +205,13 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Pivot:
-    """Result rows as a table, and what is said below it: (the cells it is about, or "" for all; text)."""
+    """Result rows as a table, and what is said below it: (the cells it is about, none for all; text)."""
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     datasets: tuple[str, ...]
-    counts: tuple[tuple[str, str], ...]  # text: "n = 1000"
-    methods: tuple[tuple[str, str], ...]
+    counts: tuple[Note, ...]  # text: "n = 1000"
+    methods: tuple[Note, ...]
 
 
 def pivot(rows: Sequence[Row]) -> Pivot:
@@ -243,33 +244,35 @@ def _column(name: str, unit: str, rows: Sequence[Row]) -> Column:
 
 
 def decimals(values: Iterable[float], unit: str = "") -> int:
-    """Decimals that show four digits of the largest value; two for percentages, as papers print them."""
+    """Decimals to print `values` with: two for percentages, as papers do; otherwise four digits, three below 0.001."""
     largest = max((abs(value) for value in values), default=0.0)
     if unit == "%" or largest == 0:
         return 2
-    return min(max(3 - math.floor(math.log10(largest)), 0), 6)
+    if largest < 1e-3:
+        return 2 - math.floor(math.log10(largest))
+    return 4 if largest < 2 else max(3 - math.floor(math.log10(largest)), 0)
 
 
-def _grouped(entries: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str], ...]:
-    """(where, text) per distinct text of (row, column, text); "" where one text is said of all of them."""
+def _grouped(entries: Sequence[tuple[str, str, str]]) -> tuple[Note, ...]:
+    """(where, text) per distinct text of (row, column, text); nowhere named where one text is said of all of them."""
     every: dict[str, list[tuple[str, str]]] = {}
     for row, column, text in entries:
         every.setdefault(text, []).append((row, column))
     if len(every) == 1:
-        return (("", next(iter(every))),)
+        return (((), next(iter(every))),)
     rows, columns = Counter(row for row, _, _ in entries), Counter(column for _, column, _ in entries)
     return tuple((_where(cells, rows, columns), text) for text, cells in every.items())
 
 
-def _where(cells: Sequence[tuple[str, str]], rows: Mapping[str, int], columns: Mapping[str, int]) -> str:
+def _where(cells: Sequence[tuple[str, str]], rows: Mapping[str, int], columns: Mapping[str, int]) -> tuple[str, ...]:
     """Names cells as whole columns where they are, else row by row; `rows` and `columns` count all their cells."""
     by_column = Counter(column for _, column in cells)
     if all(count == columns[column] for column, count in by_column.items()) and len(rows) > 1:
-        return "; ".join(by_column)
+        return tuple(by_column)
     by_row: dict[str, list[str]] = {}
     for row, column in cells:
         by_row.setdefault(row, []).append(column)
-    return "; ".join(row if len(named) == rows[row] else f"{row}, {', '.join(named)}" for row, named in by_row.items())
+    return tuple(row if len(named) == rows[row] else f"{row}, {', '.join(named)}" for row, named in by_row.items())
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -298,7 +301,7 @@ def markdown(rows: Sequence[Row], caption: str) -> str:
     ]
     notes = [f"dataset: {name}" for name in table.datasets if not several]
     notes += ["[low, high] is the 95 % interval"] if any(column.has_interval for column in table.columns) else []
-    notes += [f"{where}: {text}" if where else text for where, text in (*table.counts, *table.methods)]
+    notes += [f"{'; '.join(where)}: {text}" if where else text for where, text in (*table.counts, *table.methods)]
     return _markdown(caption, heading, lines) + "\n" + "".join(f"- {note}\n" for note in notes)
 
 

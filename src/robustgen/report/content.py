@@ -117,7 +117,9 @@ def _image(path: Path) -> Image:
 def _headline(path: Path) -> tuple[tuple[str, float], ...]:
     metrics = load_json(path)
     if not isinstance(metrics, dict) or not all(_finite(value) for value in metrics.values()):
-        raise UserError(f"{path} must be an object of named finite numbers, not {json.dumps(metrics)[:80]}; make it again")
+        raise UserError(
+            f"{path} must be an object of named finite numbers, not {json.dumps(metrics)[:80]}; make it again"
+        )
     return tuple((name.replace("_", " "), float(value)) for name, value in metrics.items())
 
 

@@ -16,10 +16,10 @@ from robustgen.report.provenance import RESTORED, Stage
 
 # What a reader should know of a scale before reading its numbers.
 SCALES = {
-    "quick": "the small one: scikit-learn's handwritten digits and small networks, minutes on any CPU. "
-    "It shows whether an effect exists; its numbers are not the paper's setting",
-    "desktop": "the papers' smaller data sets and networks, with epochs and test images cut where needed",
-    "paper": "the papers' own data, networks, hyper-parameters and sample counts",
+    "quick": "the small one: scikit-learn’s handwritten digits and small networks, minutes on any CPU. "
+    "It shows whether an effect exists; its numbers are not of the paper’s setting",
+    "desktop": "the papers’ smaller data sets and networks, with epochs and test images cut where needed",
+    "paper": "the papers’ own data, networks, hyper-parameters and sample counts",
 }
 
 
@@ -71,6 +71,8 @@ def render(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> 
         "number": number,
         "plain": plain,
         "measured": measured,
+        "moment": moment,
+        "folded": folded,
         "duration": duration,
         "anchor": anchor,
     }
@@ -87,14 +89,20 @@ def render(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> 
 
 
 def plain(value: float) -> str:
-    """A number on its own, with four significant digits."""
-    return number(value, 0 if value == int(value) and abs(value) < 1e6 else decimals([value]))
+    """A number on its own, with four significant digits and no zeros at its end."""
+    text = number(value, decimals([value]))
+    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
 
 
-def measured(claim: Claim) -> str:
-    """A claim's value with its interval, the digits chosen by the largest of them."""
+def measured(claim: Claim) -> tuple[str, str]:
+    """A claim's value and its interval, the digits chosen by the largest of them."""
     digits = decimals(value for value in (claim.value, claim.low, claim.high) if value is not None)
-    return f"{number(claim.value, digits)} {interval(claim.low, claim.high, digits)}".strip()
+    return number(claim.value, digits), interval(claim.low, claim.high, digits)
+
+
+def moment(iso: str) -> str:
+    """An ISO time to the minute, with a blank between date and time of day."""
+    return iso[:16].replace("T", " ")
 
 
 def duration(seconds: float) -> str:
@@ -107,6 +115,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def folded(command: str) -> str:
+    """A long shell command with one option a line; a copy of it still runs. Quoted words are left as they are."""
+    if len(command) < 90 or "'" in command or '"' in command:
+        return command
+    return command.replace(" --", " \\\n  --")
 
 
 def anchor(*parts: str) -> str:

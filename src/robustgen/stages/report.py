@@ -30,7 +30,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    """Write `<out>/report.html` and `<out>/runs.csv`; UserError naming the first result that is missing or malformed."""
+    """Write `<out>/report.html` and `<out>/runs.csv`; UserError naming the first result missing or malformed."""
     if not options.papers:
         raise UserError("no paper named; give at least one slug, for example `--papers robust-generative`")
     stages = load_stages(LOCK, RUNS)

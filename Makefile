@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh machine: `make` and `make test`.
+PYTHON ?= python3
+CORES ?= all
+SCALE ?= quick
+
+BIN := .venv/bin
+READY := .venv/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := results
+.PHONY: results test test-all lint format lock clean help setup
+
+results: $(READY) ## compute the quick scale (SCALE=desktop or SCALE=paper for the others) and say where the report is
+	snakemake --cores $(CORES) $(SCALE)
+	robustgen summary --scale $(SCALE)
+
+test: $(READY) ## run the tests
+	python -m pytest -m "not slow" -n 2
+
+test-all: $(READY) ## run the tests, slow ones too, with line coverage
+	python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+lint: $(READY) ## check format, style, types and the workflow
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(READY) ## rewrite the sources in the project's format
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile workflow
+
+setup: $(READY) ## make .venv from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "robustgen needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+lock: ## renew requirements.lock from pyproject.toml (needs the network)
+	$(PYTHON) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet uv
+	.cache/lock/bin/uv pip compile --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+	  --no-header --no-annotate --quiet --group dev pyproject.toml -o requirements.lock
+
+clean: ## delete what was computed here, keeping the DVC cache and the committed results
+	rm -rf .snakemake .stale logs data models report.zip dvc_plots .cache/runs .cache/checkpoints
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
