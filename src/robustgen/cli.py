@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,6 +45,15 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something the user can mend, 2 unknown command or option."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return dispatch(args)
+    except BrokenPipeError:  # the reader of our output (`head`, `less`) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def dispatch(args: Sequence[str]) -> int:
+    """Choose what `args` ask for and run it; the exit status."""
     if not args or args[0] in ("-h", "--help"):
         print(usage())
         return 0 if args else 2
@@ -71,8 +81,9 @@ def run(command: str, args: Sequence[str]) -> None:
     import tyro
 
     module = import_module(f"robustgen.stages.{command.replace('-', '_')}")
+    args = module.shorthand(args) if hasattr(module, "shorthand") else list(args)
     kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
-    options = tyro.cli(kind, prog=f"robustgen {command}", description=module.__doc__, args=list(args))
+    options = tyro.cli(kind, prog=f"robustgen {command}", description=module.__doc__, args=args)
     if command in STAGES:
         from robustgen.records import recorded
 

@@ -89,7 +89,8 @@ def load_arrays(path: PathLike, *names: str) -> dict[str, np.ndarray]:
     """
     source = existing(path, "array file")
     try:
-        with np.load(source, allow_pickle=False) as archive:
+        # numpy leaves a damaged file open unless it is given one
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single npy array, not an npz archive")
             missing = [name for name in names if name not in archive.files]

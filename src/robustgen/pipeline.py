@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -130,14 +131,11 @@ def _one_line(error: Exception) -> str:
 
 
 def _resolve(repo: Repo) -> Pipeline:
-    from dvc.utils.serialize import load_yaml
-
-    definition = load_yaml(Path(repo.root_dir, "dvc.yaml")).get("stages", {})
     found = {stage.name: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml" and "@" in stage.name}
     outputs = {name: _paths(repo, stage.outs) for name, stage in found.items()}
     inputs = connect(outputs, {name: _paths(repo, stage.deps) for name, stage in found.items()})
-    status = repo.status()  # by address, which is the name only where the working directory is the repository's root
-    stale = downstream(outputs, inputs, [name for name, stage in found.items() if stage.addressing in status])
+    with repo.lock:  # `repo.status()` would read and resolve everything a second time
+        stale = downstream(outputs, inputs, [name for name, stage in found.items() if stage.status()])
     stages = {}
     for name, stage in found.items():
         family, run = name.rsplit("@", 1)
@@ -149,13 +147,21 @@ def _resolve(repo: Repo) -> Pipeline:
             outputs=outputs[name],
             stale=name in stale,
         )
-    patterns = {family: output_patterns(family, entry["do"]) for family, entry in definition.items() if "do" in entry}
-    return Pipeline(patterns=patterns, stages=stages)
+    return Pipeline(patterns=_patterns(Path(repo.root_dir, "dvc.yaml")), stages=stages)
 
 
 def _paths(repo: Repo, entries: Iterable[Any]) -> tuple[str, ...]:
     """Repository-relative paths of DVC's outs or deps."""
     return tuple(Path(os.path.relpath(entry.fs_path, repo.root_dir)).as_posix() for entry in entries)
+
+
+def _patterns(definition: Path) -> dict[str, tuple[str, ...]]:
+    import yaml
+
+    fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with definition.open() as file:
+        families = yaml.load(file, fast).get("stages", {})
+    return {family: output_patterns(family, entry["do"]) for family, entry in families.items() if "do" in entry}
 
 
 def output_patterns(family: str, template: Mapping[str, Any]) -> tuple[str, ...]:
@@ -233,6 +239,13 @@ def write_markers(pipeline: Pipeline) -> None:
         path = marker(pipeline.stages[name])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(now)
+
+
+def own_programs_first() -> None:
+    """Put this interpreter's folder on PATH: `dvc` and `robustgen` are found also where the venv was not activated."""
+    programs, path = str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)
+    if programs not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([programs, path])
 
 
 def scales(root: Path | str = ".") -> dict[str, list[str]]:

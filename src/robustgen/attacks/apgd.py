@@ -20,7 +20,7 @@ class Options(LinfOptions):
     loss: Literal["ce", "dlr"] = "ce"  # cross-entropy, or the difference of logits ratio (three classes at least)
 
 
-class APGD(LinfAttack, torchattacks.APGD):  # type: ignore[misc]
+class APGD(LinfAttack):
     """APGD in 'Reliable evaluation of adversarial robustness ...' (arXiv 2003.01690). L∞, one run.
 
     As in torchattacks an image that is misclassified already, or that resists, is returned unchanged.
@@ -30,10 +30,8 @@ class APGD(LinfAttack, torchattacks.APGD):  # type: ignore[misc]
     Options = Options
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
-        LinfAttack.__init__(self, model, **options)
-        o = self.options
-        self.steps, self.loss = o.steps, o.loss
-        self.norm, self.n_restarts, self.eot_iter, self.thr_decr, self.verbose = "Linf", 1, 1, 0.75, False
+        super().__init__(model, **options)
+        self.peer = torchattacks.APGD(model, eps=self.eps, steps=self.options.steps, loss=self.options.loss)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         adversarial = x.clone()
@@ -42,7 +40,7 @@ class APGD(LinfAttack, torchattacks.APGD):  # type: ignore[misc]
         if not len(right):
             return adversarial
         with ImageRandomness(self.streams.subset(right.tolist())):
-            _, resists, _, found = self.attack_single_run(x[right], y[right])
+            _, resists, _, found = self.peer.attack_single_run(x[right], y[right])
         adversarial[right[~resists]] = found[~resists]
         return adversarial
 

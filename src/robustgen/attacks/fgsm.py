@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torchattacks
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustgen.attacks.linf import LinfAttack, LinfOptions
 
@@ -16,7 +16,7 @@ class Options(LinfOptions):
     name: Literal["fgsm"] = "fgsm"
 
 
-class FGSM(LinfAttack, torchattacks.FGSM):  # type: ignore[misc]
+class FGSM(LinfAttack):
     """FGSM in 'Explaining and Harnessing Adversarial Examples' (arXiv 1412.6572), Eq. 1 of Beadini & Masi. L∞.
 
     Options: eps (pixel units). Example: `FGSM(model, eps=8 / 255)(images, labels)`.
@@ -24,8 +24,12 @@ class FGSM(LinfAttack, torchattacks.FGSM):  # type: ignore[misc]
 
     Options = Options
 
+    def __init__(self, model: nn.Module, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.peer = torchattacks.FGSM(model, eps=self.eps)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        adversarial: Tensor = torchattacks.FGSM.forward(self, x, y)
+        adversarial: Tensor = self.peer.forward(x, y)
         return adversarial
 
 

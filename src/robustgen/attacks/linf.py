@@ -71,7 +71,7 @@ class LinfAttack(Attack):  # type: ignore[misc]
     Options: type[Any] = LinfOptions
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
-        super().__init__(type(self).__name__, model)
+        Attack.__init__(self, type(self).__name__, model)  # not super(): torchattacks' own subclasses ask for more
         self.options = self.Options(**options)
         self.eps: float = self.options.eps
         self.callback: Callback | None = None

@@ -97,13 +97,17 @@ def _verify(source: Source, known: registry.DataSet) -> None:
 
 
 def _packed(name: str, place: Path) -> bool:
-    return all((place / path).is_file() for path in registry.archive_paths(name))
+    return any(all((place / path).is_file() for path in registry.archive_paths(name, size)) for size in _sizes(name))
 
 
 def _cached(name: str) -> Path | None:
-    sizes = (160, 320, None) if name == "imagenette" else (None,)
-    folders = (transport.cache_folder(name, size) for size in sizes)
+    folders = (transport.cache_folder(name, size) for size in _sizes(name))
     return next((folder for folder in folders if registry.raw_paths(name, folder)), None)
+
+
+def _sizes(name: str) -> tuple[int | None, ...]:
+    """Sizes that between them ask for every published variant of a set."""
+    return (160, 320, None) if name == "imagenette" else (None,)
 
 
 def _debian() -> bool:

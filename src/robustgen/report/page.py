@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +42,13 @@ def facts(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> F
     """Sums up what the stages' records say; everything is empty or zero where no stage was run on this machine."""
     records = [stage.record for stage in stages if stage.record]
     tables = [item.table for section in sections for item in section.items if item.table]
-    versions = Counter(" ".join(version) for record in records for version in record.versions)
+    machines = list(dict.fromkeys(record.machine for record in records))
+    versions = {" ".join(version) for record in records for version in record.versions}
     return Facts(
         scale=scale,
         description=SCALES.get(scale, ""),
         datasets=tuple(dict.fromkeys(name for table in tables for name in table.datasets)),
-        machines=tuple(dict.fromkeys(record.machine for record in records)),
+        machines=tuple(name for name in machines if not any(other.startswith(f"{name}, ") for other in machines)),
         versions=tuple(sorted(versions)),
         started=min((record.started for record in records), default=""),
         wall=sum(record.wall for record in records),
@@ -119,7 +119,7 @@ def duration(seconds: float) -> str:
 
 def folded(command: str) -> str:
     """A long shell command with one option a line; a copy of it still runs. Quoted words are left as they are."""
-    if len(command) < 90 or "'" in command or '"' in command:
+    if len(command) < 72 or "'" in command or '"' in command:
         return command
     return command.replace(" --", " \\\n  --")
 

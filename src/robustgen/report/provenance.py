@@ -98,7 +98,8 @@ def load_records(folder: PathLike) -> dict[str, Record]:
 
 def _record(entry: dict[str, Any]) -> Record:
     machine = entry["machine"]
-    parts = [machine["cpu"], f"{machine['cores']} cores", f"{machine['memory_gb']:.0f} GB", machine["gpu"] or "no GPU"]
+    # a stage that never loaded torch does not know of a GPU, so that none is named says nothing
+    parts = [machine["cpu"], f"{machine['cores']} cores", f"{machine['memory_gb']:.0f} GB", machine["gpu"]]
     return Record(
         out=entry["out"],
         command=tuple(entry["command"]),
@@ -106,8 +107,8 @@ def _record(entry: dict[str, Any]) -> Record:
         wall=float(entry["wall_seconds"]),
         cpu=float(entry["cpu_seconds"]),
         memory=float(entry["peak_memory_mb"]),
-        machine=", ".join(parts),
-        versions=tuple(sorted((str(name), str(version)) for name, version in entry["versions"].items())),
+        machine=", ".join(part for part in parts if part),
+        versions=tuple(sorted((name, version) for name, version in entry["versions"].items() if version)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from robustgen.data.registry import DATASETS, FOLDER
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
 from robustgen.progress import log
+
+
+def shorthand(args: Sequence[str]) -> list[str]:
+    """`robustgen fetch NAME` for people: the same as `--name NAME --out data/images/NAME.npz`."""
+    if not args or args[0].startswith("-"):
+        return list(args)
+    given = any(arg == "--out" or arg.startswith("--out=") for arg in args)
+    return ["--name", args[0], *([] if given else ["--out", f"data/images/{args[0]}.npz"]), *args[1:]]
 
 
 @dataclass(frozen=True, kw_only=True)

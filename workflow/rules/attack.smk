@@ -1,0 +1,17 @@
+# Attacks: adversarial images of the validation and test splits.
+rule attack:
+    input:
+        inputs("attack"),
+    output:
+        outputs("attack"),
+    log:
+        "logs/attack/{run}.log",
+    wildcard_constraints:
+        run=runs("attack"),
+    threads: threads_of("attack")
+    resources:
+        gpu=gpus_of("attack"),
+        mem_mb=8000,
+        runtime=480,
+    shell:
+        "workflow/scripts/repro.sh attack@{wildcards.run} {log}"

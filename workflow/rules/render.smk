@@ -1,0 +1,35 @@
+# Tables, figures and claims of each paper, and the page that shows them all.
+rule robust_generative:
+    input:
+        inputs("robust-generative"),
+    output:
+        outputs("robust-generative"),
+    log:
+        "logs/robust-generative/{run}.log",
+    wildcard_constraints:
+        run=runs("robust-generative"),
+    threads: threads_of("robust-generative")
+    resources:
+        gpu=gpus_of("robust-generative"),
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "workflow/scripts/repro.sh robust-generative@{wildcards.run} {log}"
+
+
+rule html_report:
+    input:
+        inputs("report"),
+    output:
+        outputs("report"),
+    log:
+        "logs/report/{run}.log",
+    wildcard_constraints:
+        run=runs("report"),
+    threads: threads_of("report")
+    resources:
+        gpu=gpus_of("report"),
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "workflow/scripts/repro.sh report@{wildcards.run} {log}"
