@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 CAPTIONS = CACHE / "captions"
 RESULT = re.compile(r"results/\{run\}/(?P<slug>[a-z0-9-]+)/(?P<name>[^/]+)\.(?P<suffix>csv|png)")
+JINJA_MARKUP = re.compile(r"\{[{%#]")
 RST_MARKUP = re.compile(r"([\\*`|_])")
 
 # What every paper has beside its own tables and figures: (item, title, caption).
@@ -96,6 +97,6 @@ def write_captions(template: Path, results: Iterable[Shown]) -> None:
 
 
 def escape(text: object) -> str:
-    """Plain text for reStructuredText: markup characters lose their meaning, braces do not reach Jinja again."""
+    """Plain text for reStructuredText that is still to pass through Jinja: markup of either loses its meaning."""
     plain = RST_MARKUP.sub(r"\\\1", str(text))
-    return plain.replace("{{", "{ {").replace("{%", "{ %").replace("{#", "{ #")
+    return JINJA_MARKUP.sub(r"{{ '\g<0>' }}", plain)

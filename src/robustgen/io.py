@@ -110,11 +110,15 @@ def load_arrays(path: PathLike, *names: str) -> dict[str, np.ndarray]:
 
 def save_weights(path: PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     """Write tensors as safetensors; `header` travels as JSON in the file's metadata."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
-        save_file(ready, temporary, metadata={"robustgen": json.dumps(header, sort_keys=True)})
+        try:
+            save_file(ready, temporary, metadata={"robustgen": json.dumps(header, sort_keys=True)})
+        except SafetensorError as error:  # it wraps what the system says, a full disk for one
+            raise OSError(str(error)) from error
 
 
 def load_weights(path: PathLike) -> tuple[dict[str, Tensor], dict[str, Any]]:

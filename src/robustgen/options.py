@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -9,7 +10,13 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 
 def _read(words: list[str]) -> float:
-    return float(Fraction(words[0])) if "/" in words[0] else float(words[0])
+    try:
+        value = float(Fraction(words[0])) if "/" in words[0] else float(words[0])
+    except ZeroDivisionError:
+        value = math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{words[0]} is not a finite number")
+    return value
 
 
 def _is_float(value: Any) -> bool:

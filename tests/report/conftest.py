@@ -26,6 +26,7 @@ from robustgen.evaluation.rows import (
 from robustgen.io import save_csv, save_json
 from robustgen.papers import base
 from robustgen.papers.base import Artifact, Paper
+from robustgen.papers.manifest import save_manifest
 from robustgen.stages import report
 
 PAPER = Paper(
@@ -320,5 +321,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr(base, "papers", lambda: {PAPER.slug: PAPER})
-        report.run(report.Options(out=Path("results/quick"), scale="quick", papers=(PAPER.slug,)))
+        save_manifest(Path("results/quick"), PAPER.slug)
+        report.run(report.Options(out=Path("results/quick"), scale="quick"))
     return root / "results/quick/report.html"

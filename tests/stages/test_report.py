@@ -23,6 +23,7 @@ from robustgen.evaluation.rows import (
 from robustgen.io import save_json
 from robustgen.papers import base
 from robustgen.papers.base import Artifact, Paper
+from robustgen.papers.manifest import save_manifest
 from robustgen.report import page, provenance
 from robustgen.report.provenance import Stage, upstream
 from robustgen.stages import report
@@ -121,7 +122,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make() -> str:
-    report.run(report.Options(out=Path("results/quick"), scale="quick", papers=("gat",)))
+    save_manifest(Path("results/quick"), "gat")
+    report.run(report.Options(out=Path("results/quick"), scale="quick"))
     return Path("results/quick/report.html").read_text()
 
 
@@ -280,10 +282,24 @@ def test_an_empty_table_and_a_coverage_of_nothing_are_errors(folder: Path) -> No
 
 
 def test_an_unknown_paper_and_no_paper_are_errors(folder: Path) -> None:
+    options = report.Options(out=Path("results/quick"), scale="quick")
+    with pytest.raises(UserError, match="results/quick holds no paper's results"):
+        report.run(options)
+    save_json("results/quick/manifests/adp.json", {})
     with pytest.raises(UserError, match="unknown paper 'adp'; known: gat"):
-        report.run(report.Options(out=Path("results/quick"), scale="quick", papers=("adp",)))
-    with pytest.raises(UserError, match="no paper named"):
-        report.run(report.Options(out=Path("results/quick"), scale="quick", papers=()))
+        report.run(options)
+
+
+def test_a_result_changed_or_deleted_after_the_pipeline_wrote_it_is_an_error(folder: Path) -> None:
+    make()
+    options = report.Options(out=Path("results/quick"), scale="quick")
+    original = (folder / "table1.csv").read_text()
+    (folder / "table1.csv").write_text(original.replace("97.5", "99.5"))
+    with pytest.raises(UserError, match=r"table1\.csv was changed after the pipeline wrote it"):
+        report.run(options)
+    (folder / "table1.csv").unlink()
+    with pytest.raises(UserError, match=r"table1\.csv is missing"):
+        report.run(options)
 
 
 def stage(name: str, outs: tuple[str, ...], deps: tuple[str, ...]) -> Stage:

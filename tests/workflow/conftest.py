@@ -58,11 +58,10 @@ class Project:
 
     def run(self, *command: str, ok: bool = True, **env: str) -> str:
         """Run a command; its stdout and stderr. Asserts that it succeeds, or with `ok=False` that it fails."""
-        done = subprocess.run(
-            command, cwd=self.root, env=self.env | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        assert (done.returncode == 0) is ok, done.stdout
-        return done.stdout
+        done = subprocess.run(command, check=False, cwd=self.root, env=self.env | env, capture_output=True, text=True)
+        shown = done.stdout + done.stderr
+        assert (done.returncode == 0) is ok, shown
+        return shown
 
     def planned_by_snakemake(self, *targets: str) -> set[str]:
         """The stages `snakemake -n` would run."""
@@ -78,7 +77,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages `dvc status` lists: changed themselves, or reading what is missing."""
-        return set(json.loads(self.run("dvc", "status", "--json")))
+        return set(json.loads(self.run("dvc", "status", "--json", "--quiet")))
 
     def calls(self) -> list[str]:
         """Command lines of `robustgen` since the last call of this, in order."""

@@ -9,7 +9,14 @@ from snakemake.exceptions import WorkflowError
 
 from robustgen.captions import shown, write_captions
 from robustgen.errors import UserError
-from robustgen.pipeline import Pipeline, ask_dvc, marker, own_programs_first, scales, write_markers
+from robustgen.pipeline import (
+    Pipeline,
+    ask_dvc,
+    marker,
+    own_programs_first,
+    scales,
+    write_markers,
+)
 
 own_programs_first()
 
@@ -113,7 +120,9 @@ def report_of(scale):
 
 
 def off(scale):
-    switches = [f"robustgen scale {scale} {slug} on" for slug in scales().get(scale, [])]
+    switches = [
+        f"robustgen scale {scale} {slug} on" for slug in scales().get(scale, [])
+    ]
     if not switches:
         return (
             f"no paper has a params file for scale {scale} (params/{scale}/<slug>.yaml)"

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from robustgen.io import PathLike, atomic
 
 NATURAL, ATTACKED = "#2166ac", "#c0392b"  # natural and attacked data, distinct also in grey and to the colour-blind
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types its keys one by one
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,

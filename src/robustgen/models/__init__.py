@@ -34,7 +34,7 @@ def build(config: Any) -> nn.Module:
 
 def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
     """Write a network built here as safetensors; `facts` (JSON values) join the architecture in the header."""
-    config = model.config
+    config: Any = model.config
     header = {"architecture": config.arch, "parameters": asdict(config), **facts}
     save_weights(path, model.state_dict(), header)
 
@@ -45,14 +45,14 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> nn.Mo
     Raises UserError for a missing or damaged file, an unknown architecture, and weights that do not fit it.
     """
     tensors, header = load_weights(path)
-    kind = config_type(str(header.get("architecture")))
+    kind = config_type(str(header.get("architecture") if isinstance(header, dict) else None))
     try:
         parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
         model = build(kind(**parameters))
         model.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()
         raise UserError(
             f"{path}: the weights do not fit the architecture its header names ({' '.join(first[:2])}); train it again"
         ) from error
-    return model.eval().to(device, memory_format=torch.channels_last)
+    return model.eval().to(device).to(memory_format=torch.channels_last)

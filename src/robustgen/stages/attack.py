@@ -15,7 +15,7 @@ from robustgen.attacks import ATTACKS, attack_type
 from robustgen.data import load_split
 from robustgen.io import save_arrays
 from robustgen.progress import progress
-from robustgen.stages.compute import Compute, chosen, prepare
+from robustgen.stages.compute import Compute, check_data, chosen, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,7 @@ def run(options: Options[Any]) -> None:
     for split, count in (("validation", options.validation), ("test", options.test)):
         if count:
             images = load_split(options.data, split, limit=count)
+            check_data(model, images, options.data)
             trace = Trace(images.labels, options.batch) if options.trace and split == "test" else None
             adversarial = attack_images(attack, images, options.batch, f"{label} {split}", trace)
             arrays[f"{split}_adversarial"] = adversarial.numpy()

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from robustgen.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from robustgen.data import ImageSet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +25,13 @@ def prepare(compute: Compute) -> str:
     """Set torch's threads and deterministic kernels; the device, checked."""
     import torch
 
+    if compute.threads < 1:
+        raise UserError(f"threads is {compute.threads}; give at least 1")
     torch.set_num_threads(compute.threads)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
     kind, _, number = compute.device.partition(":")
-    if kind not in ("cpu", "cuda"):
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
         raise UserError(f"unknown device {compute.device!r}; use cpu, cuda or cuda:N")
     if kind == "cuda":
         if not torch.cuda.is_available():
@@ -32,6 +41,16 @@ def prepare(compute: Compute) -> str:
         if number and int(number) >= torch.cuda.device_count():
             raise UserError(f"device {compute.device} was asked for, but there are {torch.cuda.device_count()} GPUs")
     return compute.device
+
+
+def check_data(model: nn.Module, images: ImageSet, path: Path) -> None:
+    """Raise UserError unless `images`, read from `path`, have the shape and classes that `model` was built for."""
+    config: Any = model.config
+    found = (*images.images.shape[1:], images.num_classes)
+    wanted = (config.channels, config.size, config.size, config.classes)
+    if found != wanted:
+        shapes = ("{}x{}x{} with {} classes".format(*numbers) for numbers in (found, wanted))
+        raise UserError("{}: images are {} where the model needs {}; use its own data file".format(path, *shapes))
 
 
 def chosen(args: Sequence[str], option: str, default: str) -> str:

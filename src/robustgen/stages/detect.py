@@ -12,7 +12,7 @@ from robustgen import models
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import load_arrays, save_arrays
-from robustgen.stages.compute import Compute, prepare
+from robustgen.stages.compute import Compute, check_data, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +43,7 @@ def run(options: Options) -> None:
         raise UserError(f"unknown detector {', '.join(unknown)}; known are {', '.join(DETECTORS)}")
     model = models.load(options.model, device)
     train, validation, test = (load_split(options.data, split) for split in ("train", "validation", "test"))
+    check_data(model, train, options.data)
     sets = {name: load_arrays(options.adversarial / f"{name}.npz") for name in {*options.fit, *options.attacks}}
     arrays: dict[str, np.ndarray] = {}
     attacked: dict[str, Tensor] = {}

@@ -12,7 +12,7 @@ from robustgen import models
 from robustgen.data import load_split
 from robustgen.io import save_arrays
 from robustgen.progress import progress
-from robustgen.stages.compute import Compute, prepare
+from robustgen.stages.compute import Compute, check_data, prepare
 from robustgen.training.classifier import Adversary
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ def run(options: Options) -> None:
     test = load_split(options.data, "test", limit=options.images)
     train = load_split(options.data, "train")
     judge = models.load(options.judge, device)
+    check_data(judge, test, options.data)
     arrays: dict[str, np.ndarray] = {"images": test.images[: options.shown].numpy(), "labels": test.labels.numpy()}
     for role in ROLES:
         model = models.load(getattr(options, role), device)
+        check_data(model, test, options.data)
         found = measure(model, test, options, role) | generate(model, judge, train, options)
         arrays |= {f"{role}_{name}": value.cpu().numpy() for name, value in found.items()}
     save_arrays(options.out, arrays)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustgen.errors import UserError
 from robustgen.io import atomic
 from robustgen.papers.base import paper
+from robustgen.papers.manifest import load_manifests, verify
 from robustgen.progress import log
 from robustgen.report.content import read_section
 from robustgen.report.page import render
@@ -19,22 +19,21 @@ RUNS = Path(".cache/runs")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Put the results of a scale on one page."""
+    """Put the results of a scale, of every paper that has some, on one page."""
 
     out: Path
     """Folder of the scale's results; the page is written there, and each paper's results lie below it."""
     scale: str
     """Name of the scale: quick, desktop or paper."""
-    papers: tuple[str, ...]
-    """Slugs of the papers on the page, in their order there."""
 
 
 def run(options: Options) -> None:
     """Write `<out>/report.html` and `<out>/runs.csv`; UserError naming the first result missing or malformed."""
-    if not options.papers:
-        raise UserError("no paper named; give at least one slug, for example `--papers robust-generative`")
+    manifests = load_manifests(options.out)
+    for slug, digests in manifests.items():
+        verify(options.out, paper(slug).slug, digests)
     stages = load_stages(LOCK, RUNS)
-    sections = [read_section(options.out, paper(slug), stages) for slug in dict.fromkeys(options.papers)]
+    sections = [read_section(options.out, paper(slug), stages) for slug in manifests]
     used = list({stage.name: stage for section in sections for stage in section.stages}.values())
     save_runs(options.out / "runs.csv", used)
     page = render(options.scale, sections, used)

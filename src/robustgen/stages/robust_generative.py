@@ -22,6 +22,7 @@ class Options:
 
 def run(options: Options) -> None:
     from robustgen.evaluation import rows
+    from robustgen.papers.manifest import save_manifest
     from robustgen.papers.robust_generative import PAPER, figures
     from robustgen.papers.robust_generative.claims import claims
     from robustgen.papers.robust_generative.coverage import coverage
@@ -63,3 +64,4 @@ def run(options: Options) -> None:
             "claims not decided": counts["not decided"],
         },
     )
+    save_manifest(out.parent, PAPER.slug)

@@ -26,16 +26,17 @@ PAPER = Paper(
             item="Figure 2a",
             kind="figure",
             title="Energies of natural and PGD images",
-            caption="Distribution of E(x) = −logsumexp of the logits over the test images, natural and under untargeted "
-            "PGD, for the naturally trained classifier. Lower energy is higher likelihood under the hidden model.",
+            caption="Distribution of E(x) = −logsumexp of the logits over the test images, natural and under "
+            "untargeted PGD, for the naturally trained classifier. Lower energy is higher likelihood under the hidden "
+            "model.",
         ),
         Artifact(
             name="figure2b",
             item="Figure 2b",
             kind="figure",
             title="Energy and accuracy against the number of PGD steps",
-            caption="Mean |E(x)| of the attacked test images with one standard deviation, after each number of PGD steps "
-            "(0 is the random start), against the natural images' band; above the points, the accuracy.",
+            caption="Mean |E(x)| of the attacked test images with one standard deviation, after each number of PGD "
+            "steps (0 is the random start), against the natural images' band; above the points, the accuracy.",
         ),
         Artifact(
             name="figure3a",
@@ -58,8 +59,8 @@ PAPER = Paper(
             kind="figure",
             title="Input gradients of a natural, a robust and a quasi-robust classifier",
             caption="∇ of the cross-entropy with respect to the input, each image scaled to its own 99th percentile. "
-            "Density is the participation ratio ‖g‖₁²/(D‖g‖₂²) and alignment |cos(g, x)|, both of the margin's gradient, "
-            "means over the test images with 95 % intervals in the CSV.",
+            "Density is the participation ratio ‖g‖₁²/(D‖g‖₂²) and alignment |cos(g, x)|, both of the margin's "
+            "gradient, means over the test images with 95 % intervals in the CSV.",
         ),
         Artifact(
             name="synthesis",
@@ -67,8 +68,8 @@ PAPER = Paper(
             kind="figure",
             title="Images synthesised by following each classifier's input gradient",
             caption="From the mean training image plus noise, normalised gradient steps up log p(y|x), one column a "
-            "class. The number is the share of synthesised images in which an independently trained classifier sees "
-            "the class that was asked for.",
+            "class. The number is the share of synthesised images in which an independently trained classifier "
+            "sees the class that was asked for.",
         ),
     ),
 )

@@ -99,7 +99,8 @@ def _detector(study: Study) -> Iterator[Claim]:
                 estimate=proportion_difference(
                     study.flagged("energy", "pgd", "pgd"), study.flagged(other, "pgd", "pgd")
                 ),
-                note="Each at its own G-mean threshold; the FPRs stand in Table 1. The paper quotes its rivals' numbers.",
+                note="Each at its own G-mean threshold; the FPRs stand in Table 1. "
+                "The paper quotes its rivals' numbers.",
             )
     flagged = study.flagged("energy", "pgd", "apgd")
     yield claim(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustgen.evaluation.rows import Coverage
+from robustgen.evaluation.rows import Coverage, Status
 from robustgen.papers.robust_generative.study import Study
 
 
@@ -13,7 +13,7 @@ def coverage(studies: Sequence[Study], interpretation: str) -> list[Coverage]:
     here = ", ".join(study.dataset for study in studies)
     missing = [name for name in ("CIFAR-10", "imagenette") if name not in {study.dataset for study in studies}]
     absent = f"{' and '.join(missing)} not at this scale" if missing else ""
-    status = "partly" if missing else "reproduced"
+    status: Status = "partly" if missing else "reproduced"
     note = f"on {here}" + (f"; {absent}" if absent else "")
     line = Coverage
     return [

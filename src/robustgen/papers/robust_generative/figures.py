@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from robustgen.evaluation.plotting import ATTACKED, NATURAL, figure, show_image
 from robustgen.evaluation.statistics import mean, proportion
@@ -42,8 +44,9 @@ def energy_by_steps(path: Path, studies: Sequence[Study], attack: str) -> None:
             magnitude, spread = np.abs(energies).mean(1), np.abs(energies).std(1, ddof=1)
             steps = np.arange(len(energies))
             natural = np.abs(study.natural_energy(attack))
-            axes.axhspan(natural.mean() - natural.std(ddof=1), natural.mean() + natural.std(ddof=1), color=NATURAL, alpha=0.2)
-            axes.axhline(natural.mean(), color=NATURAL, label="natural")
+            centre, width = natural.mean(), natural.std(ddof=1)
+            axes.axhspan(centre - width, centre + width, color=NATURAL, alpha=0.2)
+            axes.axhline(centre, color=NATURAL, label="natural")
             shown = _spread_out(steps)
             name = LABELS[study.config(attack)["name"]]
             axes.errorbar(
@@ -59,7 +62,7 @@ def energy_by_steps(path: Path, studies: Sequence[Study], attack: str) -> None:
                     ha="center",
                     fontsize=8,
                 )
-            axes.set_ylim(top=1.1 * max(top, natural.mean() + natural.std(ddof=1)))
+            axes.set_ylim(top=1.1 * max(top, centre + width))
             axes.set_xscale("symlog", base=2, linthresh=1)
             axes.set_xticks(steps[shown], [str(step) for step in steps[shown]])
             axes.set(title=study.dataset, xlabel=f"{name} steps (above: accuracy)", ylabel="|E(x)|, nats")
@@ -86,9 +89,8 @@ def _spread_out(steps: np.ndarray) -> list[int]:
     return [k for k in wanted if k < steps[-1]] + [int(steps[-1])]
 
 
-def _panels(made: object, count: int) -> Sequence[object]:
-    axes = made.subplots(1, count, squeeze=False)  # type: ignore[attr-defined]
-    return list(axes[0])
+def _panels(made: Figure, count: int) -> list[Any]:
+    return list(made.subplots(1, count, squeeze=False)[0])
 
 
 def gradient_images(path: Path, found: Mapping[str, np.ndarray]) -> None:
