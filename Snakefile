@@ -44,12 +44,15 @@ include: "workflow/rules/render.smk"
 
 
 onsuccess:
-    for path in sorted(Path("results").glob("*/report.html")):
-        print(f"report: {path}")
+    if workflow.is_main_process:
+        for path in sorted(Path("results").glob("*/report.html")):
+            print(f"report: {path}")
 
 
 onerror:
-    print(
-        "A stage failed; its whole output is in logs/<family>/<run>.log. After mending, run the same command again:\n"
-        "finished stages are not repeated, and a training goes on from its last checkpoint."
-    )
+    if workflow.is_main_process:
+        print("A stage failed; its whole output is in logs/<family>/<run>.log.")
+        print(
+            "After mending, run the same command again: finished stages are not repeated,"
+        )
+        print("and a training goes on from its last checkpoint.")

@@ -77,7 +77,7 @@ class Project:
 
     def stale(self) -> set[str]:
         """The stages `dvc status` lists: changed themselves, or reading what is missing."""
-        return set(json.loads(self.run("dvc", "status", "--json", "--quiet")))
+        return set(json.loads(self.run("dvc", "status", "--json")))
 
     def calls(self) -> list[str]:
         """Command lines of `robustgen` since the last call of this, in order."""

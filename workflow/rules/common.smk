@@ -1,6 +1,7 @@
 # What the rules share. DVC decides whether a stage must run, Snakemake decides when and where: DVC is asked once, at
 # the start, and each stale stage gets a marker file among its inputs. Parameters and sources are DVC's business.
 import os
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,7 @@ def outputs(family):
 
 def mark(pattern):
     if pattern == "results/{run}/report.html":
-        return report(pattern, category="Report", labels=partial(page_labels))
+        return report(pattern, category="Report", labels=page_labels)
     if pattern not in SHOWN:
         return pattern
     result = SHOWN[pattern]
@@ -120,13 +121,10 @@ def report_of(scale):
 
 
 def off(scale):
-    switches = [
-        f"robustgen scale {scale} {slug} on" for slug in scales().get(scale, [])
-    ]
-    if not switches:
+    papers = scales().get(scale, [])
+    if not papers:
         return (
-            f"no paper has a params file for scale {scale} (params/{scale}/<slug>.yaml)"
+            f"no paper has a params file for scale {scale}: params/{scale}/<slug>.yaml"
         )
-    return f"scale {scale} is off for every paper; switch it on with: " + " or: ".join(
-        switches
-    )
+    switches = " or: ".join(f"robustgen scale {scale} {slug} on" for slug in papers)
+    return f"scale {scale} is off for every paper; switch it on with: {switches}"

@@ -51,7 +51,7 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> nn.Mo
         model = build(kind(**parameters))
         model.load_state_dict(tensors)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()
+        first = [line.strip() for line in str(error).strip().splitlines()]
         raise UserError(
             f"{path}: the weights do not fit the architecture its header names ({' '.join(first[:2])}); train it again"
         ) from error

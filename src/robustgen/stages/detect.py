@@ -28,6 +28,7 @@ class Options(Compute):
     fit: tuple[str, ...]  # attacks on whose validation images detectors and thresholds are fitted, in turn
     attacks: tuple[str, ...]  # attacks whose test images are scored
     detectors: tuple[str, ...] = ("energy", "energy-released", "kd-bu", "lid")  # which detectors
+    kd_bandwidth: float = 1.2  # of KD+BU's kernel, in units of the penultimate features (Feinman et al. 2017: MNIST)
     out: Path  # scores, thresholds and logits to write, npz
     batch: int = 128  # images computed together; scores do not depend on it
 
@@ -57,7 +58,8 @@ def run(options: Options) -> None:
     for fit in options.fit:
         rows, adversarial = _validation(sets, fit, options)
         for kind in options.detectors:
-            detector = DETECTORS[kind](batch_size=options.batch)
+            extra = {"bandwidth": options.kd_bandwidth} if kind == "kd-bu" else {}
+            detector = DETECTORS[kind](batch_size=options.batch, **extra)
             detector.fit(model, train, validation.images[rows], adversarial)
             threshold = fit_threshold(
                 detector.score(validation.images[rows]), detector.score(adversarial), DETECTORS[kind].threshold_rule

@@ -55,7 +55,7 @@ def run(options: Options) -> None:
         out / "headline.json",
         {
             "clean accuracy %": round(cells["Clean", "Accuracy"], 2),
-            "accuracy under PGD %": round(cells["Under pgd", "Accuracy"], 2),
+            "accuracy under PGD %": round(cells["Under PGD", "Accuracy"], 2),
             "PGD detection rate %": round(cells["Energy: PGD", "DR"], 2),
             "PGD false positive rate %": round(cells["Energy: PGD", "FPR"], 2),
             "HE-PGD detection rate %": round(cells["Energy: HE-PGD, threshold from PGD", "DR"], 2),

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from robustgen import io, models
+from robustgen.errors import UserError
+from robustgen.models.resnet10 import Config
+
+CONFIG = Config(size=8, channels=1, classes=3, width=2, mean=(0.3,), std=(0.4,))
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    model = models.build(CONFIG)
+    model(torch.rand(8, 1, 8, 8))  # moves the batch-norm statistics
+    return model
+
+
+@pytest.fixture
+def file(model: nn.Module, tmp_path: Path) -> Path:
+    models.save(tmp_path / "m.safetensors", model, classes=["a", "b", "c"])
+    return tmp_path / "m.safetensors"
+
+
+def rewrite(file: Path, **changes: Any) -> None:
+    tensors, header = io.load_weights(file)
+    io.save_weights(file, tensors, {k: v for k, v in {**header, **changes}.items() if v is not None})
+
+
+def test_network_comes_back_in_eval_mode(model: nn.Module, file: Path) -> None:
+    loaded = models.load(file)
+    assert not any(module.training for module in loaded.modules())
+    assert loaded.num_classes == 3
+    assert loaded.config == CONFIG
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(loaded(x), model.eval().to(memory_format=torch.channels_last)(x))
+    _, header = io.load_weights(file)
+    assert header["classes"] == ["a", "b", "c"]
+    assert json.loads(json.dumps(header)) == header
+
+
+def test_equal_networks_make_equal_files(model: nn.Module, file: Path) -> None:
+    models.save(file.with_name("again"), models.load(file), classes=["a", "b", "c"])
+    assert file.with_name("again").read_bytes() == file.read_bytes()
+
+
+def test_unknown_architecture_is_named() -> None:
+    with pytest.raises(UserError, match=r"unknown architecture 'resnet1000'; known are resnet10"):
+        models.config_type("resnet1000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "vgg"}, "unknown architecture 'vgg'"),
+        ({"architecture": None}, "unknown architecture 'None'"),
+        ({"parameters": {"width": 4, "channels": 1, "mean": [0.3], "std": [0.4]}}, "do not fit .* size mismatch"),
+        ({"parameters": {"depth": 3}}, "do not fit .* 'depth'"),
+        ({"parameters": {"channels": 2}}, "do not fit .* 2 values each"),
+        ({"parameters": {"width": "wide"}}, "do not fit"),
+        ({"parameters": None}, "do not fit"),
+        ({"parameters": [1]}, "do not fit"),
+    ],
+)
+def test_header_that_disagrees_with_the_weights(file: Path, changes: dict[str, Any], message: str) -> None:
+    rewrite(file, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        models.load(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_header_that_is_no_record(file: Path) -> None:
+    tensors, _ = io.load_weights(file)
+    io.save_weights(file, tensors, [1, 2])  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown architecture"):
+        models.load(file)
+
+
+def test_missing_weight(file: Path) -> None:
+    tensors, header = io.load_weights(file)
+    del tensors["fc.bias"]
+    io.save_weights(file, tensors, header)
+    with pytest.raises(UserError, match=r"Missing key.*fc\.bias"):
+        models.load(file)
+
+
+def test_missing_truncated_and_pickled_files(file: Path, model: nn.Module) -> None:
+    with pytest.raises(UserError, match=r"model not found: .*none.*dvc pull"):
+        models.load(file.with_name("none"))
+    data = file.read_bytes()
+    for damaged in (data[: len(data) // 2], data[:4], b"", pickle.dumps({"w": 1})):
+        file.write_bytes(damaged)
+        with pytest.raises(UserError, match="not a readable safetensors file"):
+            models.load(file)
+    torch.save(model.state_dict(), file)
+    with pytest.raises(UserError, match="pickles never are"):
+        models.load(file)

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustgen import models
+from robustgen.errors import UserError
+from robustgen.models.resnet10 import Config
+from robustgen.training import classifier
+from robustgen.training.checkpoint import Checkpoint
+from robustgen.training.classifier import Adversary, Epoch, Images, Recipe, augment, train_classifier
+
+CONFIG = Config(size=8, channels=3, classes=4, width=4)
+ADVERSARY = Adversary(eps=16 / 255, alpha=8 / 255, steps=2)
+RECIPE = Recipe(epochs=4, batch=16, lr=0.01, milestones=(3,), flip=True, crop=1, adversary=ADVERSARY, monitor=ADVERSARY)
+
+
+def data(n: int, seed: int) -> Images:
+    """Images of four classes that differ in a bright quarter."""
+    draws = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 4
+    x = torch.rand(n, 3, 8, 8, generator=draws) * 0.5
+    for row, label in enumerate(y.tolist()):
+        top, left = divmod(label, 2)
+        x[row, :, top * 4 : top * 4 + 4, left * 4 : left * 4 + 4] += 0.4
+    return Images(x, y)
+
+
+TRAIN, VALIDATION = data(49, 0), data(20, 1)  # 49 leaves a last batch of one image
+
+
+def train(recipe: Recipe = RECIPE, checkpoint: Checkpoint | None = None) -> tuple[nn.Module, list[Epoch]]:
+    return train_classifier(lambda: models.build(CONFIG), TRAIN, VALIDATION, recipe, checkpoint=checkpoint)
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, b.state_dict()[key]) for key, x in a.state_dict().items())
+
+
+def test_loss_falls_and_the_classes_are_learnt() -> None:
+    recipe = Recipe(epochs=6, batch=16, lr=0.01)
+    model, curve = train(recipe)
+    assert [row.epoch for row in curve] == list(range(1, 7))
+    assert curve[-1].loss < 0.5 * curve[0].loss
+    assert max(row.clean_accuracy for row in curve) > 0.9
+    assert all(row.robust_accuracy == row.clean_accuracy for row in curve)  # no monitor
+    assert not any(module.training for module in model.modules())
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    torch.manual_seed(1)
+    first, curve = train(recipe)
+    torch.manual_seed(2)
+    again, curve_again = train(recipe)
+    assert same(first, again)
+    assert curve == curve_again
+    assert not same(first, train(dataclasses.replace(recipe, seed=1))[0])
+
+
+@pytest.mark.parametrize("stopped_in", [0, 1, 3])
+def test_resumed_training_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped_in: int
+) -> None:
+    expected, curve = train()
+    checkpoint = Checkpoint("x", tmp_path)
+    steps, real = iter(range(1000)), classifier.train_step
+
+    def interrupted(*args: Any) -> Tensor:
+        if next(steps) == 3 * stopped_in + 1:  # three batches an epoch
+            raise KeyboardInterrupt
+        return real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classifier, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train(checkpoint=checkpoint)
+    assert checkpoint.path.exists() is (stopped_in > 0)
+    capsys.readouterr()
+    model, resumed = train(checkpoint=checkpoint)
+    assert same(model, expected)
+    assert resumed == curve
+    assert ("resuming after epoch" in capsys.readouterr().err) is (stopped_in > 0)
+
+
+def test_finished_training_resumes_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint("x", tmp_path)
+    expected, curve = train(checkpoint=checkpoint)
+    monkeypatch.delattr(classifier, "train_step")
+    model, again = train(checkpoint=checkpoint)
+    assert same(model, expected)
+    assert again == curve
+
+
+def test_damaged_checkpoint_starts_over(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    expected, curve = train(recipe)
+    checkpoint = Checkpoint("x", tmp_path)
+    train(recipe, checkpoint)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:500])
+    model, again = train(recipe, checkpoint)
+    assert same(model, expected)
+    assert again == curve
+
+
+@pytest.mark.parametrize(("select", "chosen"), [("clean", 2), ("robust", 3)])
+def test_best_validation_epoch_is_kept(monkeypatch: pytest.MonkeyPatch, select: str, chosen: int) -> None:
+    accuracies = [(0.5, 0.2), (0.7, 0.2), (0.7, 0.3), (0.6, 0.5), (0.1, 0.4)]  # of equals the latest wins
+    weights: list[dict[str, Tensor]] = []
+
+    def validate(model: nn.Module, _: Images, __: Recipe, epoch: int) -> tuple[float, float]:
+        weights.append({key: value.clone() for key, value in model.state_dict().items()})
+        return accuracies[epoch]
+
+    monkeypatch.setattr(classifier, "validate", validate)
+    model, curve = train(Recipe(epochs=5, batch=32, select=select))
+    assert [(row.clean_accuracy, row.robust_accuracy) for row in curve] == accuracies
+    assert all(torch.equal(value, weights[chosen][key]) for key, value in model.state_dict().items())
+
+
+def test_loss_that_is_not_finite_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "train_step", lambda *_: torch.tensor(float("nan")))
+    with pytest.raises(UserError, match=r"no longer finite; lower --recipe\.lr"):
+        train(Recipe(epochs=1))
+
+
+def test_learning_rate_falls_after_the_milestones(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+
+    def step(_: nn.Module, optimizer: torch.optim.Optimizer, *__: Any) -> Tensor:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return torch.zeros(())
+
+    monkeypatch.setattr(classifier, "train_step", step)
+    train(Recipe(epochs=4, batch=64, lr=0.1, milestones=(1, 3)))
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001])
+
+
+def test_every_image_is_seen_once_an_epoch_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def step(_: nn.Module, __: Any, x: Tensor, y: Tensor, *___: Any) -> Tensor:
+        seen.append(x.flatten(1).sum(1))
+        return torch.zeros(())
+
+    monkeypatch.setattr(classifier, "train_step", step)
+    train(Recipe(epochs=2, batch=7))
+    one, two = torch.cat(seen[:7]), torch.cat(seen[7:])
+    assert torch.equal(one.sort().values, TRAIN.x.flatten(1).sum(1).sort().values)
+    assert torch.equal(one.sort().values, two.sort().values)
+    assert not torch.equal(one, two)
+
+
+def test_attacks_do_not_move_batch_norm_statistics() -> None:
+    torch.manual_seed(0)
+    model = models.build(CONFIG)
+    model.train()
+    before = copy.deepcopy(model.state_dict())
+    x, y = TRAIN.x[:8], TRAIN.y[:8]
+    found = classifier.adversarial_images(model, x, y, ADVERSARY, torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    assert float((found - x).abs().max()) <= ADVERSARY.eps + 1e-6
+    classifier.validate(model, VALIDATION, RECIPE, 0)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    classifier.train_step(model, torch.optim.SGD(model.parameters(), lr=0), found, y, "float32")
+    assert model.bn1.num_batches_tracked == 1
+
+
+def test_adversarial_images_have_a_higher_loss() -> None:
+    model, _ = train(Recipe(epochs=2, batch=16, lr=0.01))
+    found = classifier.adversarial_images(model, TRAIN.x, TRAIN.y, ADVERSARY, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert F.cross_entropy(model(found), TRAIN.y) > F.cross_entropy(model(TRAIN.x), TRAIN.y)
+
+
+def test_monitor_attacks_the_validation_images() -> None:
+    model, curve = train(dataclasses.replace(RECIPE, adversary=Adversary(), milestones=(), flip=False, crop=0))
+    assert any(row.robust_accuracy < row.clean_accuracy for row in curve)
+
+
+def test_bfloat16_pass_keeps_float32_weights() -> None:
+    model, curve = train(Recipe(epochs=3, batch=16, lr=0.01, precision="bfloat16"))
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert curve[-1].loss < curve[0].loss
+
+
+def naive(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
+    """The same augmentation, an image and a pixel row at a time."""
+    n, _, h, w = x.shape
+    mirrored = torch.rand(n, generator=draws) < 0.5 if recipe.flip else torch.zeros(n, dtype=torch.bool)
+    dy, dx = torch.randint(0, 2 * recipe.crop + 1, (2, n), generator=draws) if recipe.crop else torch.zeros(2, n).long()
+    out = torch.zeros_like(x)
+    for i in range(n):
+        image = x[i].flip(2) if mirrored[i] else x[i]
+        for row in range(h):
+            for column in range(w):
+                top, left = row + int(dy[i]) - recipe.crop, column + int(dx[i]) - recipe.crop
+                if 0 <= top < h and 0 <= left < w:
+                    out[i, :, row, column] = image[:, top, left]
+    return out
+
+
+@pytest.mark.parametrize(("flip", "crop"), [(True, 0), (False, 2), (True, 2), (False, 0)])
+def test_augmentation_equals_a_loop(flip: bool, crop: int) -> None:
+    recipe = Recipe(epochs=1, flip=flip, crop=crop)
+    x = torch.rand(20, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+    found = augment(x, recipe, torch.Generator().manual_seed(7))
+    assert torch.equal(found, naive(x, recipe, torch.Generator().manual_seed(7)))
+    assert found.shape == x.shape
+    assert float(found.min()) >= 0
+    assert float(found.max()) <= float(x.max())
+    assert torch.equal(found, x) is not (flip or crop > 0)
