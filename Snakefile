@@ -52,7 +52,5 @@ onsuccess:
 onerror:
     if workflow.is_main_process:
         print("A stage failed; its whole output is in logs/<family>/<run>.log.")
-        print(
-            "After mending, run the same command again: finished stages are not repeated,"
-        )
+        print("After mending it, run the same command again: finished stages stay,")
         print("and a training goes on from its last checkpoint.")

@@ -182,7 +182,7 @@ def test_adversarial_images_have_a_higher_loss() -> None:
 
 
 def test_monitor_attacks_the_validation_images() -> None:
-    model, curve = train(dataclasses.replace(RECIPE, adversary=Adversary(), milestones=(), flip=False, crop=0))
+    _, curve = train(dataclasses.replace(RECIPE, adversary=Adversary(), milestones=(), flip=False, crop=0))
     assert any(row.robust_accuracy < row.clean_accuracy for row in curve)
 
 

@@ -34,9 +34,10 @@ def run(options: Options) -> None:
     found = load_arrays(options.interpretation / f"{options.interpreted}.npz")
     out = options.out
 
+    shown = PAPER.artifact("table1")
     table = table1([*studies, *([control] if control else [])], options.scale)
     rows.save_rows(out / "table1.csv", table)
-    save_text(out / "table1.md", rows.markdown(table, PAPER.artifact("table1").title))
+    save_text(out / "table1.md", rows.markdown(table, f"{shown.item}. {shown.title}. {shown.caption}"))
     figures.energy_histograms(out / "figure2a", studies, "pgd")
     figures.energy_by_steps(out / "figure2b", studies, "pgd")
     figures.energy_histograms(out / "figure3a", studies, "he-pgd")

@@ -53,6 +53,9 @@ def _energy(study: Study) -> Iterator[Claim]:
         quantity=f"E after {EARLY} steps − E after {len(energies) - 1}, nats, mean of pairs",
         condition=POSITIVE,
         estimate=mean_difference(energies[EARLY], energies[-1]),
+        note="Mean E after 0, 1, 2, 5 and all steps: "
+        + ", ".join(f"{energies[k].mean():.2f}" for k in (0, 1, 2, 5, -1))
+        + f"; natural {natural.mean():.2f}.",
     )
     if "pgd-strong" in study.attacks:
         weak, strong = study.flagged("energy", "pgd", "pgd"), study.flagged("energy", "pgd-strong", "pgd-strong")

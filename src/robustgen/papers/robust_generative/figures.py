@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 from matplotlib.figure import Figure
 
 from robustgen.evaluation.plotting import ATTACKED, NATURAL, figure, show_image
@@ -30,7 +31,8 @@ def energy_histograms(path: Path, studies: Sequence[Study], attack: str, bins: i
                 axes.stairs(density, edges, fill=True, alpha=0.45, color=colour, label=label)
                 axes.stairs(density, edges, color=colour)
                 table += [(study.dataset, label, *row) for row in zip(edges, edges[1:], density, strict=False)]
-            axes.set(title=f"{study.dataset}: {study.method(attack)}", xlabel="energy E(x), nats", ylabel="density")
+            axes.set(xlabel="energy E(x), nats", ylabel="density")
+            axes.set_title(f"{study.dataset}\n{study.method(attack)}", fontsize=8)
             axes.legend()
     save_csv(f"{path}.csv", ("dataset", "images", "energy_low", "energy_high", "density"), table)
 
@@ -65,7 +67,10 @@ def energy_by_steps(path: Path, studies: Sequence[Study], attack: str) -> None:
             axes.set_ylim(top=1.1 * max(top, centre + width))
             axes.set_xscale("symlog", base=2, linthresh=1)
             axes.set_xticks(steps[shown], [str(step) for step in steps[shown]])
-            axes.set(title=study.dataset, xlabel=f"{name} steps (above: accuracy)", ylabel="|E(x)|, nats")
+            axes.set_xlim(-0.35, 1.2 * steps[-1])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set(xlabel=f"{name} steps (above: accuracy)", ylabel="|E(x)|, nats")
+            axes.set_title(f"{study.dataset}\n{study.method(attack)}", fontsize=8)
             axes.legend(loc="best")
             clean = study.natural_correct(attack)
             table.append(_step_row(study, "natural", None, natural, clean))

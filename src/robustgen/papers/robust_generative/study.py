@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +89,9 @@ LABELS = {"pgd": "PGD", "he_pgd": "HE-PGD", "apgd": "APGD", "fgsm": "FGSM"}
 
 
 def pixels(value: float) -> str:
-    """A pixel length as the field writes it: 8/255 where it is one, else the decimal."""
-    fraction = Fraction(value * 255).limit_denominator(8)
-    if abs(float(fraction) / 255 - value) > 1e-9:
-        return f"{value:g}"
-    whole = fraction.denominator == 1
-    return f"{fraction.numerator}/255" if whole else f"{float(fraction):g}/255"
+    """A pixel length as the field writes it: 8/255 where it is a whole number of grey levels, else the decimal."""
+    levels = value * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{value:g}"
 
 
 def load_study(folder: PathLike, name: str) -> Study:
