@@ -120,7 +120,9 @@ def _headline(path: Path) -> tuple[tuple[str, float], ...]:
         raise UserError(
             f"{path} must be an object of named finite numbers, not {json.dumps(metrics)[:80]}; make it again"
         )
-    return tuple((name.replace("_", " "), float(value)) for name, value in metrics.items())
+    # the verdicts have their own strip
+    named = ((name.replace("_", " "), float(value)) for name, value in metrics.items())
+    return tuple((name, value) for name, value in named if not name.startswith("claims "))
 
 
 def _finite(value: object) -> bool:
