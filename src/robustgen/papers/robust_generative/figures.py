@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import NullLocator
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from robustgen.evaluation.plotting import ATTACKED, NATURAL, figure, show_image
 from robustgen.evaluation.statistics import mean, proportion
