@@ -15,11 +15,11 @@ results: $(READY) ## compute the quick scale (SCALE=desktop or SCALE=paper for t
 	snakemake --cores $(CORES) $(SCALE)
 	robustgen summary --scale $(SCALE)
 
-test: $(READY) ## run the tests
-	python -m pytest -m "not slow" -n 2
+test: $(READY) ## run the tests, with line coverage
+	python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
-test-all: $(READY) ## run the tests, slow ones too, with line coverage
-	python -m pytest -n 2 --cov --cov-report=term:skip-covered --cov-fail-under=90
+test-all: $(READY) ## run the tests, slow ones too
+	python -m pytest -n 2 --dist loadfile
 
 lint: $(READY) ## check format, style, types and the workflow
 	ruff format --check .
@@ -49,7 +49,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs the network)
 	  --no-header --no-annotate --quiet --group dev pyproject.toml -o requirements.lock
 
 clean: ## delete what was computed here, keeping the DVC cache and the committed results
-	rm -rf .snakemake .stale logs data models report.zip dvc_plots .cache/runs .cache/checkpoints
+	rm -rf .snakemake logs data models report.zip dvc_plots .cache/runs .cache/checkpoints
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'

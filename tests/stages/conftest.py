@@ -49,6 +49,11 @@ def commands() -> dict[str, str]:
         f"detect --out {out} --model models/natural.safetensors {DATA} --adversarial data/adversarial/tiny "
         f"--fit {' '.join(FITTED)} --attacks {' '.join(ATTACKS)}"
     )
+    out = "data/detection/control.npz"
+    found[out] = (
+        f"detect --out {out} --model models/natural.safetensors {DATA} --adversarial data/adversarial/tiny "
+        "--fit pgd --attacks pgd --detectors energy energy-released"
+    )
     out = "data/interpretation/tiny.npz"
     found[out] = (
         f"interpret --out {out} {DATA} {ROLES} --images 30 --shown 5 --batch 16 --per-class 3 --steps 5 "
@@ -57,7 +62,7 @@ def commands() -> dict[str, str]:
     out = "results/quick/robust-generative"
     found[out] = (
         f"robust-generative --out {out} --detection data/detection --interpretation data/interpretation "
-        "--studies tiny --control tiny --interpreted tiny --scale quick"
+        "--studies tiny --control control --interpreted tiny --scale quick"
     )
     return found
 
