@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import csv
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from robustgen import models
+from robustgen.io import load_weights
+from robustgen.training.checkpoint import FOLDER
+
+OUT = "models/natural.safetensors"
+
+# Runs a command and kills itself, as the system's out-of-memory killer would, in the second batch of the third epoch.
+KILLED = """
+import os, signal, sys
+from robustgen.cli import main
+from robustgen.training import classifier
+
+steps, real = iter(range(100)), classifier.train_step
+
+def train_step(*args):
+    if next(steps) == 2 * 4 + 1:  # four batches an epoch
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args)
+
+classifier.train_step = train_step
+main(sys.argv[1:])
+"""
+
+
+def test_model_and_curve(tiny: Path) -> None:
+    model = models.load(OUT)
+    assert model.num_classes == 4
+    _, header = load_weights(OUT)
+    assert header["architecture"] == "resnet10"
+    assert header["classes"] == [f"quarter {k}" for k in range(4)]
+    assert header["training"]["epochs"] == 4
+    with (tiny / "results/curves/natural.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "clean_accuracy", "robust_accuracy"]
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert not list((tiny / FOLDER).iterdir())  # nothing to resume once the model is written
+
+
+def test_same_command_writes_the_same_bytes(
+    tiny: Path, stage_commands: dict[str, str], succeed: Callable[[str], None]
+) -> None:
+    before = (tiny / OUT).read_bytes(), (tiny / "results/curves/natural.csv").read_bytes()
+    succeed(stage_commands[OUT])
+    assert ((tiny / OUT).read_bytes(), (tiny / "results/curves/natural.csv").read_bytes()) == before
+
+
+def test_killed_training_resumes_to_the_same_bytes(
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage_commands: dict[str, str],
+    succeed: Callable[[str], None],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(built / "data")
+    words = [sys.executable, "-c", KILLED, *shlex.split(stage_commands[OUT])]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not Path(OUT).exists()
+    assert not Path("results").exists()
+    assert len(list(FOLDER.iterdir())) == 1
+    succeed(stage_commands[OUT])
+    assert "resuming after epoch 2 of 4" in capsys.readouterr().err
+    for path in (OUT, "results/curves/natural.csv"):
+        assert Path(path).read_bytes() == (built / path).read_bytes()
+    assert not list(FOLDER.iterdir())
+
+
+def test_changed_option_does_not_resume_a_foreign_state(
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage_commands: dict[str, str],
+    succeed: Callable[[str], None],
+) -> None:
+    from robustgen.stages import train_classifier
+
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(built / "data")
+    with monkeypatch.context() as patch:
+        patch.setattr(train_classifier.Checkpoint, "clear", lambda _: None)  # as if killed at the very end
+        succeed(stage_commands[OUT])
+    succeed(f"{stage_commands[OUT]} --recipe.seed 5")
+    assert "resuming" not in capsys.readouterr().err
+    assert len(list(FOLDER.iterdir())) == 1
+
+
+@pytest.mark.usefixtures("tiny")
+def test_unknown_architecture(stage_commands: dict[str, str], fail: Callable[[str], str]) -> None:
+    assert "unknown architecture 'vgg'" in fail(f"{stage_commands[OUT]} --model.arch vgg")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_missing_data(stage_commands: dict[str, str], fail: Callable[[str], str]) -> None:
+    message = fail(f"{stage_commands[OUT]} --data data/images/none.npz")
+    assert "array file not found: data/images/none.npz" in message

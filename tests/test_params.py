@@ -1,0 +1,167 @@
+"""Every run of every params file is a command line that its stage understands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import tyro
+import yaml
+from dvc.parsing.interpolate import to_str
+from torch import nn
+
+from robustgen import models
+from robustgen.stages.train_classifier import Options as TrainOptions
+from robustgen.training import classifier
+from robustgen.training.classifier import Adversary
+
+ROOT = Path(__file__).parents[1]
+FILES = {"quick": [ROOT / "params.yaml"]} | {
+    folder.name: sorted(folder.glob("*.yaml")) for folder in sorted((ROOT / "params").iterdir()) if folder.is_dir()
+}
+FAMILIES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+RUNS = [
+    pytest.param(scale, family, run, item, id=f"{family}@{run}")
+    for scale, files in FILES.items()
+    for file in files
+    for family, runs in yaml.safe_load(file.read_text()).items()
+    for run, item in (runs or {}).items()
+]
+PAPER_TRAININGS = [param for param in RUNS if param.values[:2] == ("paper", "train-classifier")]
+
+
+def words(family: str, run: str, item: dict[str, Any]) -> list[str]:
+    """The words that the shell passes to `robustgen FAMILY`, with DVC's own rendering of the item."""
+    options = to_str(item, {"bool": "boolean_optional", "list": "nargs"})
+    command = FAMILIES[family]["do"]["cmd"].replace("${key}", run).replace("${item}", options)
+    head, *rest = shlex.split(command.removeprefix("exec "))
+    assert [head, rest[0]] == ["robustgen", family]
+    return rest[1:]
+
+
+def parse(family: str, args: list[str]) -> Any:
+    module = import_module(f"robustgen.stages.{family.replace('-', '_')}")
+    kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
+    return tyro.cli(kind, args=args)
+
+
+def flat(item: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"recipe.monitor.steps": 5, ...}"""
+    found: dict[str, Any] = {}
+    for key, value in item.items():
+        name = f"{prefix}{key}".replace("-", "_")
+        found |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return found
+
+
+def test_settings_of_dvc_are_those_used_here() -> None:
+    config = (ROOT / ".dvc/config").read_text()
+    assert re.search(r"\[parsing\]\s+bool = boolean_optional\s+list = nargs", config)
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), RUNS)
+def test_run_parses_and_every_value_arrives(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    assert run.split("/")[0] == scale
+    options = parse(family, words(family, run, item))
+    for name, expected in flat(item).items():
+        found: Any = options
+        for part in name.split("."):
+            found = getattr(found, part)
+        if isinstance(expected, str) and isinstance(found, float):
+            above, _, below = expected.partition("/")
+            expected = float(above) / float(below or 1)
+        elif isinstance(expected, list):
+            expected = tuple(expected)
+        assert (str(found) if isinstance(found, Path) else found) == expected, name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unknown_key_is_named(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, run, item = next(param.values for param in RUNS if param.values[1] == family)
+    with pytest.raises(SystemExit) as caught:
+        parse(family, words(family, str(run), {**item, "no_such_key": 1}))  # type: ignore[dict-item]
+    assert caught.value.code == 2
+    assert "no_such_key" in capsys.readouterr().err.replace("-", "_")
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "value"),
+    [
+        ("fetch", "size", "large"),
+        ("train-classifier", "recipe", {"epochs": "many"}),
+        ("train-classifier", "recipe", {"epochs": 1, "milestones": ["late"]}),
+        ("train-classifier", "model", {"width": 0.5}),
+        ("attack", "test", None),
+        ("attack", "attack", {"name": "pgd", "eps": "8/2/55"}),
+        ("interpret", "per_class", 1.5),
+    ],
+)
+def test_ill_typed_key_is_named(family: str, key: str, value: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    _, _, run, item = next(param.values for param in RUNS if param.values[1] == family)
+    with pytest.raises(SystemExit) as caught:
+        parse(family, words(family, str(run), {**item, key: value}))  # type: ignore[dict-item]
+    assert caught.value.code == 2
+    named = key.replace("_", "-") if not isinstance(value, dict) else f"{key}.{list(value)[-1]}"
+    assert f"--{named}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), RUNS)
+def test_references_lead_to_runs_of_the_same_scale(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    made = {
+        output.replace("${key}", str(param.values[2]))
+        for param in RUNS
+        for output in FAMILIES[str(param.values[1])]["do"].get("outs", [])
+        if param.values[0] == scale
+    }
+    named = {
+        value for value in flat(item).values() if isinstance(value, str) and value.startswith(("data/", "models/"))
+    }
+    assert named <= made
+
+
+def test_desktop_and_paper_train_the_papers_network() -> None:
+    counts = {
+        str(param.values[2]): sum(p.numel() for p in network(param.values[3]).parameters())
+        for param in RUNS
+        if param.values[0] in ("desktop", "paper") and param.values[1] == "train-classifier"
+    }
+    assert counts["desktop/cifar10-natural"] == 4_903_242
+    assert set(counts.values()) <= {4_903_242, 4_918_602}
+
+
+def train_options(item: Any) -> TrainOptions[Any]:
+    options: TrainOptions[Any] = parse("train-classifier", words("train-classifier", "paper/x", item))
+    return options
+
+
+def network(item: Any) -> nn.Module:
+    return models.build(train_options(item).model)
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_TRAININGS)
+def test_one_step_of_every_training_of_the_paper(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    """Natural and adversarial, on four random images, the adversary's steps cut to two."""
+    options = train_options(item)
+    shape = options.model
+    torch.manual_seed(0)
+    model = models.build(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=options.recipe.lr, weight_decay=options.recipe.weight_decay)
+    draws = torch.Generator().manual_seed(0)
+    x = torch.rand(4, shape.channels, shape.size, shape.size, generator=draws)
+    y = torch.arange(4) % shape.classes
+    x = classifier.augment(x, options.recipe, draws)
+    given = options.recipe.adversary if options.recipe.adversary.eps > 0 else Adversary(eps=8 / 255)
+    for adversary in (None, replace(given, steps=2)):
+        before = [p.detach().clone() for p in model.parameters()]
+        images = x if adversary is None else classifier.adversarial_images(model, x, y, adversary, draws)
+        assert float((images - x).abs().max()) <= given.eps + 1e-6
+        loss = classifier.train_step(model, optimizer, images, y, options.recipe.precision)
+        assert torch.isfinite(loss)
+        assert any(not torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+        assert all(torch.isfinite(p).all() for p in model.parameters())
