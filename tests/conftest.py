@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def toy() -> nn.Module:
     """A fixed, untrained classifier with batch-norm statistics of its own, in eval mode."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Toy().double()
+        model: Any = Toy().double()
         sample = torch.rand(500, 2, 5, 5, dtype=torch.float64)
         with torch.no_grad():
             model.norm.momentum = None  # the statistics of the sample
@@ -44,7 +45,7 @@ def toy() -> nn.Module:
             model.eval()
             model.head[1].weight.mul_(4)
             model.head[1].bias.sub_(model(sample).mean(0))  # every class is predicted somewhere
-    return model
+    return model  # type: ignore[no-any-return]
 
 
 @pytest.fixture

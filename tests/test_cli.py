@@ -57,6 +57,8 @@ def test_unknown_option_is_named(command: str, capsys: pytest.CaptureFixture[str
         ("train-classifier", ["--data", "d", "--out", "o", "--curve", "c"], "--recipe.epochs"),
         ("train-classifier", [*TRAIN, "--recipe.milestones", "9", "late"], "--recipe.milestones"),
         ("train-classifier", [*TRAIN, "--model.width", "broad"], "--model.width"),
+        ("train-classifier", [*TRAIN, "--recipe.select", "best"], "--recipe.select"),
+        ("train-classifier", [*TRAIN, "--recipe.precision", "float16"], "--recipe.precision"),
         ("train-classifier", [*TRAIN, "--recipe.adversary.epsilon", "0.1"], "--recipe.adversary.epsilon"),
         ("detect", ["--model", "m"], "--adversarial"),
     ],

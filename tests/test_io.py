@@ -123,7 +123,7 @@ def test_folder_without_permission_is_a_user_error(tmp_path: Path, monkeypatch: 
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(io.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     with pytest.raises(UserError, match=r"cannot write .*x\.txt: Permission denied; check the folder's permissions"):
         io.save_text(tmp_path / "x.txt", "")
 

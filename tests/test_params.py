@@ -14,7 +14,6 @@ import torch
 import tyro
 import yaml
 from dvc.parsing.interpolate import to_str
-from torch import nn
 
 from robustgen import models
 from robustgen.stages.train_classifier import Options as TrainOptions
@@ -119,29 +118,23 @@ def test_references_lead_to_runs_of_the_same_scale(scale: str, family: str, run:
         for output in FAMILIES[str(param.values[1])]["do"].get("outs", [])
         if param.values[0] == scale
     }
-    named = {
-        value for value in flat(item).values() if isinstance(value, str) and value.startswith(("data/", "models/"))
-    }
-    assert named <= made
+    texts = [value for value in flat(item).values() if isinstance(value, str)]
+    assert {text for text in texts if text.startswith(("data/", "models/"))} <= made
 
 
-def test_desktop_and_paper_train_the_papers_network() -> None:
+def test_paper_trains_the_papers_networks() -> None:
     counts = {
-        str(param.values[2]): sum(p.numel() for p in network(param.values[3]).parameters())
-        for param in RUNS
-        if param.values[0] in ("desktop", "paper") and param.values[1] == "train-classifier"
+        str(run): sum(p.numel() for p in models.build(train_options(item).model).parameters())
+        for _, _, run, item in (param.values for param in PAPER_TRAININGS)
     }
-    assert counts["desktop/cifar10-natural"] == 4_903_242
-    assert set(counts.values()) <= {4_903_242, 4_918_602}
+    assert counts["paper/cifar10-natural"] == 4_903_242
+    assert counts["paper/imagenette-natural"] == 4_918_602
+    assert set(counts.values()) == {4_903_242, 4_918_602}
 
 
 def train_options(item: Any) -> TrainOptions[Any]:
     options: TrainOptions[Any] = parse("train-classifier", words("train-classifier", "paper/x", item))
     return options
-
-
-def network(item: Any) -> nn.Module:
-    return models.build(train_options(item).model)
 
 
 @pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_TRAININGS)
@@ -150,7 +143,7 @@ def test_one_step_of_every_training_of_the_paper(scale: str, family: str, run: s
     options = train_options(item)
     shape = options.model
     torch.manual_seed(0)
-    model = models.build(shape).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = models.build(shape).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(model.parameters(), lr=options.recipe.lr, weight_decay=options.recipe.weight_decay)
     draws = torch.Generator().manual_seed(0)
     x = torch.rand(4, shape.channels, shape.size, shape.size, generator=draws)

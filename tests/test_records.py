@@ -66,7 +66,7 @@ def test_processor_where_the_system_tells_nothing(monkeypatch: pytest.MonkeyPatc
 
 def test_gpu_is_named_where_torch_sees_one(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda: "Some GPU")
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     assert records.machine()["gpu"] == "Some GPU"
     cuda.is_available = lambda: False
     assert records.machine()["gpu"] is None

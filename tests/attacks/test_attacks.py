@@ -83,7 +83,7 @@ def test_global_generator_is_neither_used_nor_moved(make: Callable[..., LinfAtta
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_model_is_left_as_it_was(make: Callable[..., LinfAttack], toy: nn.Module, images: Pair) -> None:
+def test_model_is_left_as_it_was(make: Callable[..., LinfAttack], toy: Any, images: Pair) -> None:
     toy.train()
     toy.norm.eval()  # torchattacks alone would put this one into training mode
     toy.conv.weight.grad = torch.full_like(toy.conv.weight, 7)
@@ -112,7 +112,7 @@ def test_training_mode_does_not_change_the_result(
     assert all(module.training for module in toy.modules())
 
 
-def test_mode_is_restored_after_a_failure(make: Callable[..., LinfAttack], toy: nn.Module, images: Pair) -> None:
+def test_mode_is_restored_after_a_failure(make: Callable[..., LinfAttack], toy: Any, images: Pair) -> None:
     toy.train()
     toy.head[1] = nn.Linear(3, 4).double()  # does not fit
     with pytest.raises(RuntimeError, match="shapes"):

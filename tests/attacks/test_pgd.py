@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchattacks
+from foolbox.models.pytorch import PyTorchModel
 from torch import Tensor, nn
 
 from robustgen.attacks.pgd import PGD
@@ -75,7 +76,7 @@ def test_targeted_attack_lowers_the_target_class_loss(toy: nn.Module, images: Pa
     attack = PGD(toy, eps=0.3, alpha=0.03, steps=30, targeted=True, random_start=False)
     targets: list[Tensor] = []
     draw = attack.random_target
-    attack.random_target = lambda x, y: targets.append(draw(x, y)) or targets[-1]  # type: ignore[func-returns-value]
+    attack.random_target = lambda x, y: targets.append(draw(x, y)) or targets[-1]  # type: ignore[func-returns-value, method-assign]
     found = attack(x, y)
     assert loss(toy, found, targets[0]) < loss(toy, x, targets[0]) - 0.5
     assert float((toy(found).argmax(1) == targets[0]).double().mean()) > 0.6
@@ -93,7 +94,7 @@ def test_equal_to_foolbox(single: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = single
     ours = PGD(model, eps=8 / 255, alpha=2 / 255, steps=10, random_start=False)(x, y)
     peer = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10, random_start=False)
-    theirs = peer.run(foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilon=8 / 255)
+    theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilon=8 / 255)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 

@@ -21,7 +21,7 @@ def x() -> torch.Tensor:
 
 def test_gradients_of_a_linear_model(linear: nn.Sequential, x: torch.Tensor) -> None:
     y = torch.tensor([0, 1, 2, 0, 1])
-    weight, logits = linear[1].weight.detach(), linear(x).detach()
+    weight, logits = next(linear.parameters()).detach(), linear(x).detach()
     rivals = logits.scatter(1, y[:, None], -torch.inf).argmax(1)
     expected = (weight[y] - weight[rivals]).view_as(x)
     torch.testing.assert_close(gradients.margin_gradient(linear, x, y), expected)

@@ -62,7 +62,7 @@ def commands() -> dict[str, str]:
     out = "results/quick/robust-generative"
     found[out] = (
         f"robust-generative --out {out} --detection data/detection --interpretation data/interpretation "
-        "--studies tiny --control control --interpreted tiny --scale quick"
+        "--studies tiny --controls control --interpreted tiny --scale quick"
     )
     return found
 

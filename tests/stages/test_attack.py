@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,8 +110,9 @@ def damage(folder: Path, write_data: Callable[..., Path]) -> None:
     data = Path("data/images/tiny.npz").read_bytes()
     (folder / "damaged.npz").write_bytes(data[: len(data) // 2])
     arrays = io.load_arrays("data/images/tiny.npz")
-    np.savez(folder / "pickled.npz", **{**arrays, "test_labels": arrays["test_labels"].astype(object)})
-    np.savez(folder / "float.npz", **{**arrays, "test_images": arrays["test_images"] / 255})
+    pickled: Any = {**arrays, "test_labels": arrays["test_labels"].astype(object)}
+    np.savez(folder / "pickled.npz", **pickled)
+    io.save_arrays(folder / "float.npz", {**arrays, "test_images": arrays["test_images"] / 255})
     (folder / "pickled.safetensors").write_bytes(pickle.dumps({"fc.weight": [1.0]}))
     model = Path("models/natural.safetensors").read_bytes()
     (folder / "halved.safetensors").write_bytes(model[: len(model) // 2])
@@ -125,6 +127,6 @@ def test_read_only_folder(monkeypatch: pytest.MonkeyPatch, fail: Callable[[str],
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(io.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
     message = fail(f"{BASE} --out read-only/x.npz")
     assert "cannot write read-only/x.npz: Permission denied; check the folder's permissions and free space" in message

@@ -12,7 +12,7 @@ import pytest
 
 from robustgen import models
 from robustgen.io import load_weights
-from robustgen.training.checkpoint import FOLDER
+from robustgen.training.checkpoint import FOLDER, Checkpoint
 
 OUT = "models/natural.safetensors"
 
@@ -88,12 +88,10 @@ def test_changed_option_does_not_resume_a_foreign_state(
     stage_commands: dict[str, str],
     succeed: Callable[[str], None],
 ) -> None:
-    from robustgen.stages import train_classifier
-
     monkeypatch.chdir(tmp_path)
     Path("data").symlink_to(built / "data")
     with monkeypatch.context() as patch:
-        patch.setattr(train_classifier.Checkpoint, "clear", lambda _: None)  # as if killed at the very end
+        patch.setattr(Checkpoint, "clear", lambda _: None)  # as if killed at the very end
         succeed(stage_commands[OUT])
     succeed(f"{stage_commands[OUT]} --recipe.seed 5")
     assert "resuming" not in capsys.readouterr().err
@@ -101,8 +99,26 @@ def test_changed_option_does_not_resume_a_foreign_state(
 
 
 @pytest.mark.usefixtures("tiny")
-def test_unknown_architecture(stage_commands: dict[str, str], fail: Callable[[str], str]) -> None:
-    assert "unknown architecture 'vgg'" in fail(f"{stage_commands[OUT]} --model.arch vgg")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--model.arch vgg", "unknown architecture 'vgg'; known are resnet10"),
+        ("--model.size 16", "images are 1x8x8 with 4 classes where the model needs 1x16x16 with 4 classes"),
+        ("--model.classes 10", "images are 1x8x8 with 4 classes where the model needs 1x8x8 with 10 classes"),
+        ("--model.mean 0.3 0.4", "no resnet10 has these options: mean and std need 1 values each"),
+        ("--recipe.epochs 0", "a recipe needs epochs >= 1"),
+        ("--recipe.batch 1", "a recipe needs epochs >= 1, batch >= 2"),
+        ("--recipe.adversary.eps -8/255", "an adversary needs eps >= 0"),
+        ("--data models/natural.safetensors", "is not a readable npz array file"),
+        ("--out models/judge.safetensors/x", "cannot write models/judge.safetensors/x"),
+    ],
+)
+def test_what_the_user_can_mend(
+    options: str, message: str, stage_commands: dict[str, str], fail: Callable[[str], str]
+) -> None:
+    command = f"{stage_commands[OUT]} --recipe.epochs 1 --out own/x.safetensors --curve own/x.csv"
+    assert message in fail(f"{command} {options}")
+    assert not Path("own/x.safetensors").exists()
 
 
 @pytest.mark.usefixtures("tiny")

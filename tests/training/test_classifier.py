@@ -120,7 +120,7 @@ def test_best_validation_epoch_is_kept(monkeypatch: pytest.MonkeyPatch, select: 
         return accuracies[epoch]
 
     monkeypatch.setattr(classifier, "validate", validate)
-    model, curve = train(Recipe(epochs=5, batch=32, select=select))
+    model, curve = train(Recipe(epochs=5, batch=32, select=select))  # type: ignore[arg-type]
     assert [(row.clean_accuracy, row.robust_accuracy) for row in curve] == accuracies
     assert all(torch.equal(value, weights[chosen][key]) for key, value in model.state_dict().items())
 
@@ -171,7 +171,7 @@ def test_attacks_do_not_move_batch_norm_statistics() -> None:
     classifier.validate(model, VALIDATION, RECIPE, 0)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     classifier.train_step(model, torch.optim.SGD(model.parameters(), lr=0), found, y, "float32")
-    assert model.bn1.num_batches_tracked == 1
+    assert model.state_dict()["bn1.num_batches_tracked"] == 1
 
 
 def test_adversarial_images_have_a_higher_loss() -> None:
@@ -190,6 +190,18 @@ def test_bfloat16_pass_keeps_float32_weights() -> None:
     model, curve = train(Recipe(epochs=3, batch=16, lr=0.01, precision="bfloat16"))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert curve[-1].loss < curve[0].loss
+
+
+@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"weight_decay": -1e-4}, {"crop": -1}])
+def test_recipe_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="a recipe needs"):
+        Recipe(**{"epochs": 1, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [{"eps": -0.1}, {"alpha": 0.0}, {"steps": -1}])
+def test_adversary_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="an adversary needs"):
+        Adversary(**wrong)
 
 
 def naive(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ rule detect:
     threads: threads_of("detect")
     resources:
         gpu=gpus_of("detect"),
-        mem_mb=8000,
+        mem_mb=16000,
         runtime=240,
     shell:
         "workflow/scripts/repro.sh detect@{wildcards.run} {log}"
@@ -29,7 +29,7 @@ rule interpret:
     threads: threads_of("interpret")
     resources:
         gpu=gpus_of("interpret"),
-        mem_mb=8000,
+        mem_mb=16000,
         runtime=240,
     shell:
         "workflow/scripts/repro.sh interpret@{wildcards.run} {log}"

@@ -92,6 +92,7 @@ class LinfAttack(Attack):  # type: ignore[misc]
                 module.training = mode
         distance = float((adversarial - x).abs().max()) if len(x) else 0.0
         assert distance <= self.eps + TOLERANCE, f"{type(self).__name__} left its ball: {distance} > {self.eps}"
+        check_images(adversarial)
         return adversarial
 
     def uniform_start(self, x: Tensor) -> Tensor:

@@ -55,7 +55,8 @@ class PGD(LinfAttack):
         """(N,) classes other than y, uniform, each from its image's stream."""
         classes = self.model(x[:1]).shape[1]
         draw = self.streams.uniform((), x.device)
-        return (y + 1 + (draw * (classes - 1)).long()) % classes
+        target: Tensor = (y + 1 + (draw * (classes - 1)).long()) % classes
+        return target
 
 
 Attack = PGD

@@ -16,13 +16,23 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def render(part: Part, rows: np.ndarray, *, size: int | None, pad: int | None, crop: bool, label: str) -> np.ndarray:
+def render(
+    part: Part,
+    rows: np.ndarray,
+    *,
+    size: int | None,
+    pad: int | None,
+    crop: bool,
+    label: str,
+    centre: int | None = None,
+) -> np.ndarray:
     """The images `rows` of a part as uint8 (len(rows), C, S, S), RGB for files.
 
     size: side in pixels after bilinear resizing (Pillow's, smoothing where it shrinks); None keeps the size.
-    pad: side in pixels after zero padding, centred. Only one of the two may be given. crop: a frame that is not
+    pad: side in pixels after zero padding, centred. Only one of the two may be given. centre: side of the middle
+    square that is kept at the end, without resizing. crop: a frame that is not
     square is cut to its middle square before resizing, not squashed. Raises UserError for unreadable files,
-    images of unequal size without `size`, and images larger than `pad`.
+    images of unequal size without `size`, and images larger than `pad` or smaller than `centre`.
     """
     if size is not None and pad is not None:
         raise UserError("--size and --pad exclude each other; --size resizes the image, --pad puts zeros around it")
@@ -32,7 +42,16 @@ def render(part: Part, rows: np.ndarray, *, size: int | None, pad: int | None, c
             images = _stack(images, lambda image: _resized(_from_array(image), size, crop), label)
     else:
         images = _stack([part.images[row] for row in rows], lambda file: _opened(file, size, crop), label)
-    return images if pad is None else _padded(images, pad)
+    images = images if pad is None else _padded(images, pad)
+    return images if centre is None else _centre(images, centre)
+
+
+def _centre(images: np.ndarray, side: int) -> np.ndarray:
+    height, width = images.shape[2:]
+    if min(height, width) < side:
+        raise UserError(f"--crop {side} is larger than the images ({width}x{height}); give --size or --pad first")
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, :, top : top + side, left : left + side]
 
 
 def _stack(items: np.ndarray | list[Path], to_image: Callable[..., Image], label: str) -> np.ndarray:

@@ -27,9 +27,13 @@ def config_type(arch: str) -> type[Any]:
 
 
 def build(config: Any) -> nn.Module:
-    """A freshly initialised network of `config`, drawn from torch's global generator."""
+    """A freshly initialised network of `config`, drawn from torch's global generator; UserError where it has none."""
     config_type(config.arch)
-    return import_module(f"robustgen.models.{config.arch}").Model(config)  # type: ignore[no-any-return]
+    network: type[nn.Module] = import_module(f"robustgen.models.{config.arch}").Model
+    try:
+        return network(config)
+    except ValueError as error:
+        raise UserError(f"no {config.arch} has these options: {error}") from error
 
 
 def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
@@ -39,18 +43,21 @@ def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
     save_weights(path, model.state_dict(), header)
 
 
-def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> nn.Module:
+def load(path: str | PathLike[str], device: str | torch.device = "cpu", arch: str | None = None) -> nn.Module:
     """The network in a file written by `save`, in eval mode on `device`.
 
-    Raises UserError for a missing or damaged file, an unknown architecture, and weights that do not fit it.
+    Raises UserError for a missing or damaged file, an unknown architecture or one that is not `arch` (where that is
+    given), and weights that do not fit it.
     """
     tensors, header = load_weights(path)
+    if arch is not None and header.get("architecture") != arch:
+        raise UserError(f"{path} holds a {header.get('architecture')}, not the {arch} that was asked for; set arch")
     kind = config_type(str(header.get("architecture") if isinstance(header, dict) else None))
     try:
         parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
         model = build(kind(**parameters))
         model.load_state_dict(tensors)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (UserError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         first = [line.strip() for line in str(error).strip().splitlines()]
         raise UserError(
             f"{path}: the weights do not fit the architecture its header names ({' '.join(first[:2])}); train it again"

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from importlib import resources
 
 
-def reference(package: str) -> dict[tuple[str, str, str], float]:
-    """{(dataset, row, column): value} of the `reference.csv` in a paper's package."""
+@dataclass(frozen=True)
+class Number:
+    """A number of a paper's, or of its released code's, and where it stands."""
+
+    value: float
+    source: str
+
+
+def reference(package: str) -> dict[tuple[str, str, str], Number]:
+    """{(dataset, row, column): number} of the `reference.csv` in a paper's package."""
     lines = (resources.files(package) / "reference.csv").read_text(encoding="utf-8").splitlines()
-    return {(r["dataset"], r["row"], r["column"]): float(r["value"]) for r in csv.DictReader(lines)}
+    return {
+        (r["dataset"], r["row"], r["column"]): Number(float(r["value"]), r["source"]) for r in csv.DictReader(lines)
+    }

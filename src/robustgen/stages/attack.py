@@ -29,6 +29,7 @@ A = TypeVar("A")
 @dataclass(frozen=True, kw_only=True)
 class Options(Compute, Generic[A]):
     model: Path  # the attacked classifier, safetensors
+    arch: str | None = None  # architecture the model file must hold; in the pipeline its source is a dependency
     data: Path  # images, as `robustgen fetch` writes them
     out: Path  # adversarial images to write, npz
     attack: A  # the attack: --attack.name chooses which options it has
@@ -46,7 +47,7 @@ def options_type(args: Sequence[str]) -> type[Options[object]]:
 
 def run(options: Options[Any]) -> None:
     device = prepare(options)
-    model = models.load(options.model, device)
+    model = models.load(options.model, device, options.arch)
     given = asdict(options.attack)
     attack = attack_type(given["name"])(model, **given)
     label = options.out.stem

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Options(Compute):
     model: Path  # the classifier behind the detectors
+    arch: str | None = None  # architecture the model file must hold; in the pipeline its source is a dependency
     data: Path  # images, as `robustgen fetch` writes them
     adversarial: Path  # folder of adversarial sets, one npz an attack
     fit: tuple[str, ...]  # attacks on whose validation images detectors and thresholds are fitted, in turn
@@ -42,7 +43,7 @@ def run(options: Options) -> None:
     unknown = sorted(set(options.detectors) - set(DETECTORS))
     if unknown:
         raise UserError(f"unknown detector {', '.join(unknown)}; known are {', '.join(DETECTORS)}")
-    model = models.load(options.model, device)
+    model = models.load(options.model, device, options.arch)
     train, validation, test = (load_split(options.data, split) for split in ("train", "validation", "test"))
     check_data(model, train, options.data)
     sets = {name: load_arrays(options.adversarial / f"{name}.npz") for name in {*options.fit, *options.attacks}}
@@ -53,6 +54,7 @@ def run(options: Options) -> None:
         attacked[name] = torch.from_numpy(sets[name]["test_adversarial"])
         arrays[f"labels.{name}"] = test.labels[rows].numpy()
         arrays[f"natural-logits.{name}"] = logits(model, test.images[rows], options.batch)
+        arrays[f"changed.{name}"] = (attacked[name] != test.images[rows]).flatten(1).any(1).numpy()
         arrays[f"logits.{name}"] = logits(model, attacked[name], options.batch)
         arrays |= {f"{key}.{name}": sets[name][key] for key in sorted(sets[name]) if key in KEPT}
     for fit in options.fit:

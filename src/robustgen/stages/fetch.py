@@ -38,6 +38,8 @@ class Options:
     """Side in pixels after bilinear resizing; left out, images keep their size. gtsrb and imagenette need it."""
     pad: int | None = None
     """Side in pixels after padding with zeros, image centred (MNIST: 28 to 32). Not together with --size."""
+    crop: int | None = None
+    """Side in pixels of the middle square that is kept, without resizing (imagenette: 150 of 160)."""
     validation: float = 0.1
     """Fraction of the training part set aside for choosing checkpoints and thresholds, stratified by class."""
     test: float | None = None
@@ -63,7 +65,9 @@ def run(options: Options) -> None:
     for split, limit in limits.items():
         part, indices = source.parts[rows[split].part], rows[split].indices[:limit]
         label = f"{options.name} {split}"
-        images = pixels.render(part, indices, size=options.size, pad=options.pad, crop=crop, label=label)
+        images = pixels.render(
+            part, indices, size=options.size, pad=options.pad, crop=crop, label=label, centre=options.crop
+        )
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, part.labels[indices]
         arrays[f"{split}_indices"] = indices.astype(np.int64)
     if len({arrays[f"{split}_images"].shape[1:] for split in limits}) > 1:
@@ -78,7 +82,7 @@ def _check(options: Options) -> None:
     """Refuse numbers that cannot be meant before anything is downloaded."""
     if options.size is not None and options.pad is not None:
         raise UserError("--size and --pad exclude each other; --size resizes the image, --pad puts zeros around it")
-    for name in ("size", "pad", "limit_train", "limit_validation", "limit_test"):
+    for name in ("size", "pad", "crop", "limit_train", "limit_validation", "limit_test"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} is {value}; give a whole number above 0")

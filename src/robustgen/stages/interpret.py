@@ -30,6 +30,7 @@ class Options(Compute):
     robust: Path  # classifier trained adversarially at the attack's radius
     quasi_robust: Path  # classifier trained adversarially at a smaller radius
     judge: Path  # independent classifier that says whether a synthesised image looks like its class
+    arch: str | None = None  # architecture the model file must hold; in the pipeline its source is a dependency
     out: Path  # measures and images to write, npz
     images: int  # test images whose gradients are measured, the first ones
     shown: int = 8  # of them, whose gradients are kept for the figure
@@ -46,11 +47,11 @@ def run(options: Options) -> None:
     device = prepare(options)
     test = load_split(options.data, "test", limit=options.images)
     train = load_split(options.data, "train")
-    judge = models.load(options.judge, device)
+    judge = models.load(options.judge, device, options.arch)
     check_data(judge, test, options.data)
     arrays: dict[str, np.ndarray] = {"images": test.images[: options.shown].numpy(), "labels": test.labels.numpy()}
     for role in ROLES:
-        model = models.load(getattr(options, role), device)
+        model = models.load(getattr(options, role), device, options.arch)
         check_data(model, test, options.data)
         found = measure(model, test, options, role) | generate(model, judge, train, options)
         arrays |= {f"{role}_{name}": value.cpu().numpy() for name, value in found.items()}
@@ -109,10 +110,11 @@ def generate(model: nn.Module, judge: nn.Module, train: ImageSet, options: Optio
     mean = train.images.mean(0)
     noise = ImageStreams(options.seed, range(len(y))).normal(mean.shape)
     start = (mean + options.noise * noise).to(device, memory_format=torch.channels_last)
+    pairs = list(zip(torch.split(start, options.batch), torch.split(y, options.batch), strict=True))
     images = torch.cat(
         [
             synthesize(model, labels, x, steps=options.steps, step_size=options.step_size)
-            for x, labels in zip(start.split(options.batch), y.split(options.batch), strict=True)
+            for x, labels in progress(pairs, total=len(pairs), label="synthesis")
         ]
     )
     with torch.no_grad():

@@ -14,7 +14,7 @@ class Options:
     detection: Path  # folder of detection files, one npz a study
     interpretation: Path  # folder of interpretation files
     studies: tuple[str, ...]  # studies in the order of the tables; the first one decides the claims
-    control: str | None = None  # study that joins Table 1 and the claims as a control, not the figures
+    controls: tuple[str, ...] = ()  # studies that join Table 1 as controls, not the figures
     interpreted: str  # study whose gradients and synthesised images are shown
     scale: str  # quick, desktop or paper; every result row carries it
     out: Path  # folder to write
@@ -26,16 +26,16 @@ def run(options: Options) -> None:
     from robustgen.papers.robust_generative import PAPER, figures
     from robustgen.papers.robust_generative.claims import claims
     from robustgen.papers.robust_generative.coverage import coverage
-    from robustgen.papers.robust_generative.study import load_study
+    from robustgen.papers.robust_generative.study import load_study, named
     from robustgen.papers.robust_generative.tables import table1
 
     studies = [load_study(options.detection, name) for name in options.studies]
-    control = load_study(options.detection, options.control) if options.control else None
+    controls = [load_study(options.detection, name) for name in options.controls]
     found = load_arrays(options.interpretation / f"{options.interpreted}.npz")
     out = options.out
 
     shown = PAPER.artifact("table1")
-    table = table1([*studies, *([control] if control else [])], options.scale)
+    table = table1(studies, controls, options.scale)
     rows.save_rows(out / "table1.csv", table)
     save_text(out / "table1.md", rows.markdown(table, f"{shown.item}. {shown.title}. {shown.caption}"))
     figures.energy_histograms(out / "figure2a", studies, "pgd")
@@ -45,10 +45,10 @@ def run(options: Options) -> None:
     figures.gradient_images(out / "figure4", found)
     figures.synthesised_images(out / "synthesis", found, classes=studies[0].arrays["logits.pgd"].shape[1])
 
-    decided = claims(studies[0], control, found)
+    decided = claims(studies[0], found)
     rows.save_claims(out / "claims.csv", decided)
     save_text(out / "claims.md", rows.claims_markdown(decided, f"Claims: {PAPER.title}"))
-    rows.save_coverage(out / "coverage.csv", coverage([*studies, *([control] if control else [])], studies[0].dataset))
+    rows.save_coverage(out / "coverage.csv", coverage(studies, named(options.interpreted)))
 
     cells = {(row.row, row.column): row.value for row in table if row.dataset == studies[0].dataset}
     counts = Counter(claim.verdict for claim in decided)

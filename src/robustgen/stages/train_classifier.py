@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
+from importlib import import_module
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from robustgen import models
 from robustgen.data import load_split
 from robustgen.io import save_csv, sha256
-from robustgen.stages.compute import Compute, chosen, prepare
+from robustgen.stages.compute import Compute, check_data, chosen, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Epoch, Images, Recipe, train_classifier
 
@@ -33,16 +34,31 @@ def options_type(args: Sequence[str]) -> type[Options[object]]:
     return Options[config]  # type: ignore[valid-type]
 
 
-def run(options: Options[object]) -> None:
-    device = prepare(options)
-    train = load_split(options.data, "train")
-    validation = load_split(options.data, "validation", limit=options.monitor_images)
-    identity = {
+def identity(options: Options[Any]) -> dict[str, Any]:
+    """What a checkpoint belongs to: options, data, the code that trains, torch. A change in any starts afresh."""
+    import torch
+
+    from robustgen import seeding
+    from robustgen.attacks import linf
+    from robustgen.training import classifier
+
+    network = import_module(f"robustgen.models.{options.model.arch}")
+    sources = [Path(str(module.__file__)).read_bytes() for module in (classifier, linf, seeding, network)]
+    return {
         **asdict(options),
         "device": options.device.partition(":")[0],
         "data": sha256(options.data.read_bytes()),
+        "sources": sha256(b"".join(sources)),
+        "torch": torch.__version__,
     }
-    checkpoint = Checkpoint(identity)
+
+
+def run(options: Options[Any]) -> None:
+    device = prepare(options)
+    train = load_split(options.data, "train")
+    validation = load_split(options.data, "validation", limit=options.monitor_images)
+    check_data(models.build(options.model), train, options.data)
+    checkpoint = Checkpoint(identity(options))
     model, curve = train_classifier(
         lambda: models.build(options.model),
         Images(train.images, train.labels),

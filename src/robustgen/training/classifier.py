@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,10 @@ class Adversary:
     alpha: Ratio = 2 / 255  # step size, pixel units
     steps: int = 10  # ascent steps
 
+    def __post_init__(self) -> None:
+        if self.eps < 0 or self.alpha <= 0 or self.steps < 0:
+            raise UserError(f"an adversary needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -39,9 +44,16 @@ class Recipe:
     crop: int = 0  # zero padding before a random crop back to size, pixels
     adversary: Adversary = Adversary()  # trains on its images where eps > 0
     monitor: Adversary = Adversary()  # attacks the validation images after each epoch
-    select: str = "clean"  # validation accuracy that picks the epoch: clean or robust
-    precision: str = "float32"  # of the training pass: float32 or bfloat16
+    select: Literal["clean", "robust"] = "clean"  # validation accuracy that picks the epoch
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the training pass
     seed: int = 0  # of initialisation, order, augmentation and attack starts
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch < 2 or self.lr <= 0 or self.weight_decay < 0 or self.crop < 0:
+            raise UserError(
+                "a recipe needs epochs >= 1, batch >= 2 (batch norm), lr > 0, weight_decay >= 0 and crop >= 0, "
+                f"not {self.epochs}, {self.batch}, {self.lr}, {self.weight_decay} and {self.crop}"
+            )
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def train_classifier(
     weights of an uninterrupted one. Raises UserError where the loss is no longer finite.
     """
     torch.manual_seed(derive(recipe.seed, "init"))
-    model = build().to(device, memory_format=torch.channels_last)
+    model = build().to(device).to(memory_format=torch.channels_last)
     best = copy.deepcopy(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
     curve: list[Epoch] = []
@@ -93,10 +105,7 @@ def train_classifier(
             best.load_state_dict(model.state_dict())
         if checkpoint is not None:
             checkpoint.save({"model": model, "best": best}, optimizer, {"curve": [vars(row) for row in curve]})
-        row = curve[-1]
-        log(
-            f"{label}: epoch {row.epoch} loss {row.loss:.4f} clean {row.clean_accuracy:.4f} robust {row.robust_accuracy:.4f}"
-        )
+        log(f"{label}: " + ", ".join(f"{name} {value:.4g}" for name, value in vars(curve[-1]).items()))
     return best.eval(), curve
 
 
@@ -134,7 +143,7 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y:
     optimizer.zero_grad(set_to_none=True)
     with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         loss = F.cross_entropy(model(x), y)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     optimizer.step()
     return loss.detach()
 

@@ -22,7 +22,7 @@ def test_energy_is_minus_logsumexp() -> None:
 def test_names_and_attacks(study: MakeStudy) -> None:
     assert study("cifar10").dataset == "CIFAR-10"
     assert study("mine").dataset == "mine"
-    assert study().attacks == ["pgd", "pgd-strong", "apgd", "fgsm", "targeted", "he-pgd"]
+    assert study().attacks == ["pgd", "pgd-strong", "apgd", "fgsm", "targeted", "he-pgd", "he-pgd-paper"]
 
 
 def test_flagged_is_at_or_below_the_threshold() -> None:
@@ -45,7 +45,7 @@ def test_flagged_is_at_or_below_the_threshold() -> None:
         ("apgd", "APGD, eps 16/255, 10 steps, seed 0"),
         ("fgsm", "FGSM, eps 16/255, seed 0"),
         ("targeted", "PGD, eps 16/255, step 2/255, 10 steps, random target, seed 0"),
-        ("he-pgd", "HE-PGD, eps 16/255, step 2/255, 10 steps, λ 1.2, seed 0"),
+        ("he-pgd", "HE-PGD, eps 16/255, step 2/255, 10 steps, λ 0.9, seed 0"),
     ],
 )
 def test_attack_in_words(study: MakeStudy, attack: str, text: str) -> None:

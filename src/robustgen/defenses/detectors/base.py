@@ -10,12 +10,12 @@ from typing import Any, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from robustgen.data.images import check_images
 from robustgen.errors import UserError
 from robustgen.progress import progress
 from robustgen.seeding import ImageStreams, derive
 
 LONG = 16  # batches; a longer loop reports its progress
-TOLERANCE = 1e-6  # how far a pixel may lie outside [0, 1]: float rounding, not a wrong scale
 
 
 class LabelledImages(Protocol):
@@ -44,9 +44,9 @@ class Detector(ABC):
         `validation_clean` and `validation_adversarial` (N, C, H, W) in [0, 1] are paired: row i of the second is
         the attacked row i of the first. Raises UserError for images that cannot be used.
         """
-        check_images(train.images, "training images")
-        check_images(validation_clean, "clean validation images")
-        check_images(validation_adversarial, "adversarial validation images")
+        check_images(train.images)
+        check_images(validation_clean)
+        check_images(validation_adversarial)
         if validation_clean.shape != validation_adversarial.shape or not len(validation_clean):
             raise UserError(
                 f"clean and adversarial validation images must come in pairs, got {tuple(validation_clean.shape)} and "
@@ -62,7 +62,8 @@ class Detector(ABC):
         An image's score does not depend on the others in the call. Raises UserError before `fit`, for images
         that cannot be used and for scores that are not finite.
         """
-        check_images(x, "images")
+        if len(x):
+            check_images(x)
         self._model()
         if not len(x):
             return x.new_empty(0)
@@ -189,14 +190,6 @@ def finite(values: Tensor, what: str) -> Tensor:
     if not torch.isfinite(values).all():
         raise UserError(f"{what} are not finite; check the classifier's weights and activations")
     return values
-
-
-def check_images(images: Tensor, what: str) -> None:
-    """Raise UserError unless `images` is float (N, C, H, W) with every pixel in [0, 1]."""
-    if images.dim() != 4 or not images.is_floating_point():
-        raise UserError(f"{what} must be float (N, C, H, W), got {images.dtype} of shape {tuple(images.shape)}")
-    if images.numel() and not (images.amin() >= -TOLERANCE and images.amax() <= 1 + TOLERANCE):
-        raise UserError(f"{what} must lie in [0, 1]; divide by 255, leave normalisation to the model, remove NaN")
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -15,11 +15,14 @@ PAPER = Paper(
             kind="table",
             title="Attack detection with the energy function",
             caption="Detection rate (DR), false positive rate (FPR) and area under the ROC curve (AUC) of detectors "
-            "whose threshold is fitted on validation images. “Energy” maximises the G-mean at T = 1 as the paper says; "
-            "“Energy released” tunes the temperature and maximises Youden's J as its code does. “APGD, threshold from "
-            "PGD” is the unseen attack the paper speaks of; “APGD” is fitted on APGD, as its code does. DR counts all "
-            "attacked images, FPR all clean ones. Each line stands beside the paper's line for the same data set, or "
-            "for CIFAR-10 where the paper does not have the data set.",
+            "whose threshold is fitted on validation images. “Energy” maximises the G-mean at T = 1 as the "
+            "paper says; “Energy released” tunes the temperature and maximises Youden's J as its code does. "
+            "“APGD, threshold from PGD” is the unseen attack the paper speaks of; “APGD” is fitted on APGD, "
+            "as its code does. DR counts every attacked image and FPR every clean one; APGD leaves an image "
+            "alone that is misclassified already, so one line counts only those it changed. The paper's "
+            "column holds its own line for the data set, and where it has none its CIFAR-10 line (eps "
+            "8/255), for orientation; the notes say where each number stands. Intervals cover the choice of "
+            "test images, not of training seeds or validation images.",
         ),
         Artifact(
             name="figure2a",
@@ -43,15 +46,14 @@ PAPER = Paper(
             item="Figure 3a",
             kind="figure",
             title="Energies of natural and HE-PGD images",
-            caption="As Figure 2a under High-Energy PGD (Eq. 10), whose λ was chosen on validation images so that the "
-            "mean energies meet.",
+            caption="As Figure 2a under High-Energy PGD (Eq. 10), with the λ named above the panel.",
         ),
         Artifact(
             name="figure3b",
             item="Figure 3b",
             kind="figure",
             title="Energy and accuracy against the number of HE-PGD steps",
-            caption="As Figure 2b under High-Energy PGD: the energy hardly moves while the accuracy falls.",
+            caption="As Figure 2b under High-Energy PGD.",
         ),
         Artifact(
             name="figure4",

@@ -7,52 +7,44 @@ from collections.abc import Sequence
 from robustgen.evaluation.rows import Coverage, Status
 from robustgen.papers.robust_generative.study import Study
 
+SHOWN = ("CIFAR-10", "imagenette")  # the data sets the paper shows results on
 
-def coverage(studies: Sequence[Study], interpretation: str) -> list[Coverage]:
-    """One line per table and figure of the paper, with the data sets this scale has."""
-    here = ", ".join(study.dataset for study in studies)
-    missing = [name for name in ("CIFAR-10", "imagenette") if name not in {study.dataset for study in studies}]
-    absent = f"{' and '.join(missing)} not at this scale" if missing else ""
-    status: Status = "partly" if missing else "reproduced"
-    note = f"on {here}" + (f"; {absent}" if absent else "")
-    line = Coverage
+
+def coverage(studies: Sequence[Study], interpreted: str) -> list[Coverage]:
+    """One line per item; `interpreted` is the data set of the gradients and the synthesised images."""
+    here = [study.dataset for study in studies]
+    missing = [name for name in SHOWN if name not in here]
+    note = f"on {', '.join(here)}" + (f"; {' and '.join(missing)} not at this scale" if missing else "")
+
+    def line(item: str, what: str, where: str, missed: Sequence[str], remark: str) -> Coverage:
+        status: Status = "partly" if missed else "reproduced"
+        return Coverage(item=item, what=what, status=status, where=where, note=remark)
+
+    elsewhere = [] if interpreted in SHOWN else [interpreted]
+    survey = f"computed {note}; the paper quotes a survey's numbers"
     return [
-        line(item="Table 1", what="energy detector", status=status, where="table1", note=note),
-        line(
-            item="Table 1",
-            what="KD+BU and LID",
-            status=status,
-            where="table1",
-            note=f"computed {note}; the paper quotes a survey's numbers",
+        line("Table 1", "energy detector", "table1", missing, note),
+        line("Table 1", "KD+BU and LID", "table1", missing, survey),
+        Coverage(
+            item="Figure 1", what="drawing of the idea", status="not reproducible", where="", note="it has no data"
         ),
-        line(item="Figure 1", what="drawing of the idea", status="not reproducible", where="", note="no data in it"),
-        line(item="Figure 2a", what="energies under PGD", status=status, where="figure2a", note=note),
-        line(item="Figure 2b", what="energy against PGD steps", status=status, where="figure2b", note=note),
-        line(item="Figure 3a", what="energies under HE-PGD", status=status, where="figure3a", note=note),
-        line(item="Figure 3b", what="energy against HE-PGD steps", status=status, where="figure3b", note=note),
+        line("Figure 2a", "energies under PGD", "figure2a", missing, note),
+        line("Figure 2b", "energy against PGD steps", "figure2b", missing, note),
+        line("Figure 3a", "energies under HE-PGD", "figure3a", missing, note),
+        line("Figure 3b", "energy against HE-PGD steps", "figure3b", missing, note),
+        line("Figure 4", "input gradients", "figure4", elsewhere, f"on {interpreted}, with two measures of ours"),
         line(
-            item="Figure 4",
-            what="input gradients",
-            status="reproduced",
-            where="figure4",
-            note=f"on {interpretation}, with two measures the paper does not give",
+            "Section 5.3",
+            "synthesis with a robust and a quasi-robust classifier",
+            "synthesis",
+            elsewhere,
+            f"on {interpreted}; the paper shows no image or number of its own",
         ),
-        line(
-            item="Section 5.3",
-            what="synthesis with a robust and a quasi-robust classifier",
-            status="reproduced",
-            where="synthesis",
-            note=f"on {interpretation}; the paper shows no images or numbers of its own",
-        ),
-        line(
+        Coverage(
             item="Section 5.1",
             what="CIFAR-100",
-            status="not at this scale" if not _has(studies, "CIFAR-100") else "reproduced",
+            status="reproduced" if "CIFAR-100" in here else "not at this scale",
             where="",
-            note="named as a benchmark in the text; the paper shows no result on it",
+            note="named among the benchmarks; the paper shows no result on it",
         ),
     ]
-
-
-def _has(studies: Sequence[Study], dataset: str) -> bool:
-    return any(study.dataset == dataset for study in studies)

@@ -13,9 +13,7 @@ from matplotlib.ticker import NullLocator
 from robustgen.evaluation.plotting import ATTACKED, NATURAL, figure, show_image
 from robustgen.evaluation.statistics import mean, proportion
 from robustgen.io import save_csv
-from robustgen.papers.robust_generative.study import LABELS, Study
-
-ROLES = {"natural": "natural", "robust": "robust", "quasi_robust": "quasi-robust"}
+from robustgen.papers.robust_generative.study import LABELS, ROLES, Study
 
 
 def energy_histograms(path: Path, studies: Sequence[Study], attack: str, bins: int = 40) -> None:

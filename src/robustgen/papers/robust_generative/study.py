@@ -12,13 +12,20 @@ from scipy.special import logsumexp
 
 from robustgen.io import PathLike, load_arrays
 
+ROLES = {"natural": "natural", "robust": "robust", "quasi_robust": "quasi-robust"}
 NAMES = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
     "imagenette": "imagenette",
     "digits32": "digits 32×32",
+    "digits32-weak": "digits 32×32, half the radius",
     "digits8": "digits 8×8",
 }
+
+
+def named(study: str) -> str:
+    """A study's data set as people write it."""
+    return NAMES.get(study, study)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class Study:
     @property
     def dataset(self) -> str:
         """The data set's name as people write it."""
-        return NAMES.get(self.name, self.name)
+        return named(self.name)
 
     @property
     def attacks(self) -> list[str]:
@@ -64,6 +71,15 @@ class Study:
         """Which attacked images the detector flags."""
         _, attacked, threshold = self.scores(detector, fit, attack)
         return np.asarray(attacked <= threshold)
+
+    def flagged_natural(self, detector: str, fit: str, attack: str) -> np.ndarray:
+        """Which of the clean images that `attack` started from the detector flags."""
+        natural, _, threshold = self.scores(detector, fit, attack)
+        return np.asarray(natural <= threshold)
+
+    def changed(self, attack: str) -> np.ndarray:
+        """Which images the attack changed at all."""
+        return np.asarray(self.arrays[f"changed.{attack}"])
 
     def trace(self, attack: str) -> tuple[np.ndarray, np.ndarray]:
         """Energies and correctness (steps + 1, N) after each step; row 0 is the random start."""
