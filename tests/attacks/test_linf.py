@@ -5,6 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.attacks.linf import LinfAttack, ascend
+from robustgen.attacks.pgd import PGD
+from robustgen.errors import UserError
 
 
 def total(logits: Tensor) -> Tensor:
@@ -74,3 +76,9 @@ def test_attack_that_leaves_its_ball_is_caught(toy: nn.Module, images: tuple[Ten
     assert torch.equal(Wild(toy, eps=0.2)(*images), (images[0] + 0.2).clamp(0, 1))
     with pytest.raises(AssertionError, match="Wild left its ball"):
         Wild(toy, eps=0.1)(*images)
+
+
+@pytest.mark.parametrize("wrong", [{"eps": -0.1}, {"alpha": 0.0}, {"steps": -1}, {"eps": float("nan")}])
+def test_options_out_of_range_are_refused(wrong: dict[str, float], toy: nn.Module) -> None:
+    with pytest.raises(UserError, match="eps >= 0, alpha > 0 and steps >= 0"):
+        PGD(toy, **wrong)

@@ -80,8 +80,15 @@ def test_header_that_disagrees_with_the_weights(file: Path, changes: dict[str, A
 def test_header_that_is_no_record(file: Path) -> None:
     tensors, _ = io.load_weights(file)
     io.save_weights(file, tensors, [1, 2])  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="unknown architecture"):
-        models.load(file)
+    for arch, message in ((None, "unknown architecture"), ("resnet10", "holds a None, not the resnet10")):
+        with pytest.raises(UserError, match=message):
+            models.load(file, arch=arch)
+
+
+def test_architecture_that_was_asked_for(file: Path) -> None:
+    assert models.load(file, arch="resnet10").num_classes == 3
+    with pytest.raises(UserError, match=r"m\.safetensors holds a resnet10, not the vgg that was asked for"):
+        models.load(file, arch="vgg")
 
 
 def test_missing_weight(file: Path) -> None:

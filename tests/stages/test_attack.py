@@ -77,6 +77,7 @@ def test_attack_chooses_its_options() -> None:
     ("options", "message"),
     [
         ("--attack.name cw", "unknown attack 'cw'; known are apgd, fgsm, he_pgd, pgd"),
+        ("--arch vgg", "models/natural.safetensors holds a resnet10, not the vgg that was asked for"),
         ("--model models/none.safetensors", "model not found: models/none.safetensors; make it with"),
         ("--data data/images/none.npz", "array file not found: data/images/none.npz"),
         ("--device cuda:99", "device cuda:99 was asked for, but"),

@@ -38,11 +38,14 @@ def test_energy_scores_and_threshold() -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_every_combination_is_there() -> None:
-    arrays = load_arrays(OUT)
+    arrays, natural = load_arrays(OUT), load_split("data/images/tiny.npz", "test").images.numpy()
     attacks = ("pgd", "pgd-strong", "apgd", "fgsm", "targeted", "he-pgd")
     for attack in attacks:
         assert arrays[f"logits.{attack}"].shape == arrays[f"natural-logits.{attack}"].shape == (32, 4)
         assert arrays[f"labels.{attack}"].shape == (32,)
+        found = load_arrays(f"data/adversarial/tiny/{attack}.npz")["test_adversarial"]
+        moved = (found != natural).any((1, 2, 3))
+        np.testing.assert_array_equal(arrays[f"changed.{attack}"], moved)
         for detector in ("energy", "energy-released", "kd-bu", "lid"):
             for fit in ("pgd", "pgd-strong", "apgd"):
                 assert np.isfinite(arrays[f"score.{detector}.{fit}.{attack}"]).all()

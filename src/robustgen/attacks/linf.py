@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from robustgen.data.images import check_images
+from robustgen.errors import UserError
 from robustgen.options import Ratio
 from robustgen.seeding import ImageStreams
 
@@ -24,6 +25,10 @@ TOLERANCE = 1e-6  # float32 rounding of x + δ, in pixel units
 class LinfOptions:
     eps: Ratio = 8 / 255  # radius of the L∞ ball, pixel units in [0, 1]
     seed: int = 0  # of the per-image random streams
+
+    def __post_init__(self) -> None:
+        if not self.eps >= 0 or getattr(self, "steps", 0) < 0 or not getattr(self, "alpha", 1) > 0:
+            raise UserError(f"an attack needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
 
 
 def ascend(
@@ -75,13 +80,15 @@ class LinfAttack(Attack):  # type: ignore[misc]
         self.options = self.Options(**options)
         self.eps: float = self.options.eps
         self.callback: Callback | None = None
+        self._order: Sequence[int] = ()
+        self._streams: ImageStreams | None = None
 
     def __call__(
         self, inputs: Tensor, labels: Tensor, indices: Sequence[int] | Tensor | None = None, **_: Any
     ) -> Tensor:
         check_images(inputs)
         order = range(len(inputs)) if indices is None else [int(i) for i in indices]
-        self.streams = ImageStreams(self.options.seed, order)
+        self._remember(order, None)
         x, y = inputs.detach().to(self.device), labels.detach().to(self.device)
         modes = [(module, module.training) for module in self.model.modules()]
         self.model.eval()
@@ -90,10 +97,23 @@ class LinfAttack(Attack):  # type: ignore[misc]
         finally:
             for module, mode in modes:
                 module.training = mode
-        distance = float((adversarial - x).abs().max()) if len(x) else 0.0
-        assert distance <= self.eps + TOLERANCE, f"{type(self).__name__} left its ball: {distance} > {self.eps}"
         check_images(adversarial)
+        distance = float((adversarial - x).abs().max())
+        assert distance <= self.eps + TOLERANCE, f"{type(self).__name__} left its ball: {distance} > {self.eps}"
         return adversarial
+
+    @property
+    def streams(self) -> ImageStreams:
+        """The streams of this call's images; made when first asked for, as many attacks draw nothing."""
+        if self._streams is None:
+            self._remember(self._order, ImageStreams(self.options.seed, self._order))
+        assert self._streams is not None
+        return self._streams
+
+    def _remember(self, order: Sequence[int], streams: ImageStreams | None) -> None:
+        # not by plain assignment: torchattacks keeps every value ever assigned to an attack
+        object.__setattr__(self, "_order", order)
+        object.__setattr__(self, "_streams", streams)
 
     def uniform_start(self, x: Tensor) -> Tensor:
         """Offsets from U[-1, 1) shaped as x, each image from its own stream."""

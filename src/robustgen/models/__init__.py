@@ -50,9 +50,10 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu", arch: st
     given), and weights that do not fit it.
     """
     tensors, header = load_weights(path)
-    if arch is not None and header.get("architecture") != arch:
-        raise UserError(f"{path} holds a {header.get('architecture')}, not the {arch} that was asked for; set arch")
-    kind = config_type(str(header.get("architecture") if isinstance(header, dict) else None))
+    found = str(header.get("architecture") if isinstance(header, dict) else None)
+    if arch is not None and found != arch:
+        raise UserError(f"{path} holds a {found}, not the {arch} that was asked for; set arch")
+    kind = config_type(found)
     try:
         parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
         model = build(kind(**parameters))

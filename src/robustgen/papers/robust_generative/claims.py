@@ -21,6 +21,9 @@ OURS = "The bound is our reading."
 def claims(study: Study, found: Mapping[str, np.ndarray]) -> list[Claim]:
     """Every claim, decided on one data set and on the interpretation `found` of its classifiers."""
     missing = [name for name in NEEDED if name not in study.attacks]
+    missing += [
+        f"{name} with `trace: true`" for name in ("pgd", "he-pgd") if f"trace_energy.{name}" not in study.arrays
+    ]
     if missing:
         raise UserError(
             f"the claims need the attacks {', '.join(NEEDED)}, but {study.name} was not scored under "

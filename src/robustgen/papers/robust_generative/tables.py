@@ -71,7 +71,7 @@ def _rows(study: Study, scale: str, compared: bool) -> Iterator[Row]:
         )
 
     for line, detector, fit, attack in LINES:
-        if study.has(detector, fit, attack):
+        if study.has(detector, fit, attack) and study.changed(attack).any():
             natural, attacked, threshold = study.scores(detector, fit, attack)
             if "images it changed" in line:
                 natural, attacked = natural[study.changed(attack)], attacked[study.changed(attack)]
