@@ -210,7 +210,8 @@ def _robust(found: Mapping[str, np.ndarray]) -> Iterator[Claim]:
             quantity="share in which an independent classifier sees the class, minus the natural classifier's share",
             condition=POSITIVE,
             estimate=proportion_difference(found[f"{role}_judged"], found["natural_judged"]),
-            note=f"{share:.0%} against {natural:.0%}.",
+            note=f"{share:.0%} against {natural:.0%}. The judge is trained naturally: features that are not robust "
+            "transfer to it, and it may recognise what looks like noise to a person.",
         )
     robust = [f"{name} {found[f'{role}_robust_correct'].mean():.1%}" for role, name in ROLES.items()]
     yield claim(
