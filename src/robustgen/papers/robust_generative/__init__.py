@@ -71,7 +71,8 @@ PAPER = Paper(
             title="Images synthesised by following each classifier's input gradient",
             caption="From the mean training image plus noise, normalised gradient steps up log p(y|x), one column a "
             "class. The number is the share of synthesised images in which an independently trained classifier "
-            "sees the class that was asked for.",
+            "sees the class that was asked for; being trained naturally, it can share the natural classifier's "
+            "features that are not robust.",
         ),
     ),
 )
