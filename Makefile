@@ -9,17 +9,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := results
-.PHONY: results test test-all lint format lock clean help setup
+.PHONY: results test lint format lock clean help setup
 
 results: $(READY) ## compute the quick scale (SCALE=desktop or SCALE=paper for the others) and say where the report is
 	snakemake --cores $(CORES) $(SCALE)
 	robustgen summary --scale $(SCALE)
 
 test: $(READY) ## run the tests, with line coverage
-	python -m pytest -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
-
-test-all: $(READY) ## run the tests, slow ones too
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 lint: $(READY) ## check format, style, types and the workflow
 	ruff format --check .
