@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from robustgen import records
 from robustgen.io import atomic
 from robustgen.papers.base import paper
 from robustgen.papers.manifest import load_manifests, verify
@@ -14,7 +15,6 @@ from robustgen.report.page import render
 from robustgen.report.provenance import load_stages, save_runs
 
 LOCK = Path("dvc.lock")
-RUNS = Path(".cache/runs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ def run(options: Options) -> None:
     manifests = load_manifests(options.out)
     for slug, digests in manifests.items():
         verify(options.out, paper(slug).slug, digests)
-    stages = load_stages(LOCK, RUNS)
+    stages = load_stages(LOCK, records.FOLDER)
     sections = [read_section(options.out, paper(slug), stages) for slug in manifests]
     used = list({stage.name: stage for section in sections for stage in section.stages}.values())
     save_runs(options.out / "runs.csv", used)
