@@ -1,40 +1,52 @@
-"""That the benchmark compares like with like; its times are nobody's business here."""
+"""That the benchmarks compare like with like; their times are nobody's business here."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from torch import Tensor
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks/attacks.py"
-    spec = importlib.util.spec_from_file_location("benchmark_of_attacks", path)
+def load(name: str) -> Iterator[ModuleType]:
+    """The script benchmarks/<name>.py as a module."""
+    path = Path(__file__).parents[1] / f"benchmarks/{name}.py"
+    spec = importlib.util.spec_from_file_location(f"benchmark_of_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
-    return module
+        yield module
 
 
-def test_all_three_make_the_same_images(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert benchmark.main(["--repetitions", "2", "--widths", "2"]) == 0
+@pytest.fixture(scope="module")
+def attacks() -> Iterator[ModuleType]:
+    yield from load("attacks")
+
+
+@pytest.fixture(scope="module")
+def langevin() -> Iterator[ModuleType]:
+    yield from load("langevin")
+
+
+def test_all_three_make_the_same_images(attacks: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert attacks.main(["--repetitions", "2", "--widths", "2"]) == 0
     text = capsys.readouterr().out
     assert "ResNet10 w2" in text
     assert "FAILED" not in text
 
 
 def test_disagreement_is_reported(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    attacks: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = benchmark.attacks
+    real = attacks.attacks
 
     def off(model: torch.nn.Module) -> dict[str, object]:
         found = dict(real(model))
@@ -42,6 +54,61 @@ def test_disagreement_is_reported(
         found["foolbox"] = lambda x, y: exact(x, y) + 1e-3
         return found
 
-    monkeypatch.setattr(benchmark, "attacks", off)
-    assert benchmark.main(["--repetitions", "1", "--widths", "2"]) == 1
+    monkeypatch.setattr(attacks, "attacks", off)
+    assert attacks.main(["--repetitions", "1", "--widths", "2"]) == 1
     assert "FAILED: adversarial images differ" in capsys.readouterr().out
+
+
+QUICK = ["--networks", "quick", "--repetitions", "2", "--device", "cpu"]
+
+
+def test_both_loops_take_the_same_steps(langevin: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert langevin.main(QUICK) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines if line.startswith("quick")] == [
+        ["quick", "plain"],
+        ["quick", "robustgen"],
+    ]
+
+
+def test_other_steps_are_reported(
+    langevin: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = langevin.ours
+
+    def off(*args: object) -> Callable[[Tensor, int, float], Tensor]:
+        sampler = real(*args)
+        return lambda v, steps, eta: sampler(v, steps - 1, eta)
+
+    monkeypatch.setattr(langevin, "ours", off)
+    assert langevin.main([*QUICK, "--repetitions", "1"]) == 1
+    assert "FAILED: without noise, states differ" in capsys.readouterr().out
+
+
+def test_orders_alternate(langevin: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    known = {name: (lambda v, steps, eta, name=name: order.append(name) or 2 * v) for name in ("plain loop", "x", "y")}
+    monkeypatch.setattr(langevin, "samplers", lambda config, device: known)
+    found = langevin.compare(langevin.NETWORKS["quick"], 25, 2, torch.device("cpu"))
+    assert order[3:] == ["plain loop", "x", "y", "y", "x", "plain loop"]
+    assert {name: len(seconds) for name, seconds in found.seconds.items()} == dict.fromkeys(known, 2)
+
+
+def test_rates(langevin: ModuleType) -> None:
+    found = langevin.Result({"plain loop": [4.0, 2.0], "x": [1.0, 2.0]}, 10, 0.0)
+    assert (found.rate("x"), found.ratio("x"), found.paired("x")) == (10, 2, 2.5)
+
+
+def test_operations_are_those_of_the_convolutions(langevin: ModuleType) -> None:
+    """Two operations for a weight at a place of the map forward, and two for the gradient of the layer's input.
+
+    A force needs neither the energy's value nor a gradient of the head's weights.
+    """
+    places = 9 * 8 * 16**2 + 16 * 8 * 16 * 8**2 + 16 * 16 * 32 * 4**2
+    assert langevin.step_flops(langevin.NETWORKS["quick"]) == 2 * 100 * 2 * places
+
+
+def test_noise_is_drawn_in_whole_pieces(langevin: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        langevin.main(["--steps", "30"])
+    assert "multiple of 25" in capsys.readouterr().err

@@ -35,17 +35,22 @@ RUNS = [
 PAPER_TRAININGS = [param for param in RUNS if param.values[:2] == ("paper", "train-classifier")]
 
 
+def command_of(family: str) -> str:
+    """The command of a family; `defend-none` is `defend` without an energy model, which would be a dependency."""
+    return {"defend-none": "defend"}.get(family, family)
+
+
 def words(family: str, run: str, item: dict[str, Any]) -> list[str]:
     """The words that the shell passes to `robustgen FAMILY`, with DVC's own rendering of the item."""
     options = to_str(item, {"bool": "boolean_optional", "list": "nargs"})
     command = FAMILIES[family]["do"]["cmd"].replace("${key}", run).replace("${item}", options)
     head, *rest = shlex.split(command.removeprefix("exec "))
-    assert [head, rest[0]] == ["robustgen", family]
+    assert [head, rest[0]] == ["robustgen", command_of(family)]
     return rest[1:]
 
 
 def parse(family: str, args: list[str]) -> Any:
-    module = import_module(f"robustgen.stages.{family.replace('-', '_')}")
+    module = import_module(f"robustgen.stages.{command_of(family).replace('-', '_')}")
     kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
     return tyro.cli(kind, args=args)
 
@@ -144,7 +149,7 @@ def test_one_step_of_every_training_of_the_paper(scale: str, family: str, run: s
     shape = options.model
     torch.manual_seed(0)
     model = models.build(shape).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=options.recipe.lr, weight_decay=options.recipe.weight_decay)
+    optimizer = classifier.make_optimizer(model, options.recipe)
     draws = torch.Generator().manual_seed(0)
     x = torch.rand(4, shape.channels, shape.size, shape.size, generator=draws)
     y = torch.arange(4) % shape.classes

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from robustgen.seeding import ImageRandomness, ImageStreams, derive, generator
+from robustgen.seeding import BatchStream, ImageRandomness, ImageStreams, derive, generator
 
 
 def test_derived_seeds_differ_by_path_and_fit_a_generator() -> None:
@@ -30,6 +30,28 @@ def test_subset_goes_on_where_the_streams_are() -> None:
     streams.uniform((2,))
     again.uniform((2,))
     assert torch.equal(streams.subset([3, 1]).uniform((5,)), again.uniform((5,))[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_streams_draw_on_their_device(device: str) -> None:
+    streams = ImageStreams(7, range(4), device)
+    assert streams.subset([1]).device == streams.device == torch.device(device)
+    assert all(g.device.type == device for g in streams.generators)
+    first = streams.normal((3, 2))
+    assert first.device.type == device
+    assert streams.uniform((2,), "cpu").device.type == "cpu"
+    assert torch.equal(ImageStreams(7, (3, 0), device).normal((3, 2)), first[[3, 0]])
+    assert torch.equal(ImageStreams(7, range(4), "cpu").normal((3, 2)), ImageStreams(7, range(4)).normal((3, 2)))
+
+
+def test_stream_of_a_batch_is_its_generator() -> None:
+    stream, plain = BatchStream(generator(1, "x"), 3), generator(1, "x")
+    for draw, expected in (("uniform", torch.rand), ("normal", torch.randn), ("uniform", torch.rand)):
+        assert torch.equal(getattr(stream, draw)((2, 2)), expected(3, 2, 2, generator=plain))
+    assert torch.equal(stream.uniform(()), torch.rand(3, generator=plain))
 
 
 def test_draws_are_uniform_and_normal() -> None:

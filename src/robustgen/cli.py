@@ -12,10 +12,16 @@ from robustgen.errors import UserError
 STAGES = {
     "fetch": "read a data set, split it, write it as arrays",
     "train-classifier": "train a classifier, naturally or adversarially",
+    "train-ebm": "train an energy-based model with persistent Langevin chains",
+    "train-joint": "train a classifier that is an energy-based model too: JEM, IGEBM",
     "attack": "attack a classifier and write the adversarial images",
     "detect": "fit detectors of adversarial images and score the test images",
     "interpret": "input gradients of classifiers, and images synthesised by following them",
+    "purify": "attacked images through Langevin purification of several lengths",
+    "defend": "attack a Langevin defence by BPDA+EOT over a grid of settings",
+    "dynamics": "what Langevin dynamics do: samples, chaos, distance to the data, time",
     "robust-generative": "tables, figures and claims of Beadini & Masi 2023",
+    "stochastic-security": "tables, figures and claims of Hill, Mitchell & Zhu 2021",
     "report": "one HTML page with everything a scale produced",
 }
 TOOLS = {

@@ -1,8 +1,9 @@
-"""Types of command-line options that several stages share."""
+"""Types of command-line options that several stages share, and how results record options."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import fields, is_dataclass
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -34,3 +35,20 @@ Ratio = Annotated[
     ),
 ]
 """A number written as a decimal or as a fraction: `8/255` is exact where 0.031 and 8/256 are other radii."""
+
+ADDED = {"added": True}
+"""Metadata of an option that came after results were published."""
+
+
+def recorded(options: Any) -> dict[str, Any]:
+    """A dataclass of options, and those within it, as the dictionary that goes into a result file.
+
+    An option marked ADDED is left out at its default: what it stands for is how all results before it were made, and
+    these remain the same byte for byte.
+    """
+    found = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if not (field.metadata.get("added") and value == field.default):
+            found[field.name] = recorded(value) if is_dataclass(value) else value
+    return found

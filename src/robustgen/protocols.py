@@ -6,9 +6,12 @@ Images x are float32 (N, C, H, W) in [0, 1]; labels y are int64 (N,); logits are
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from robustgen.seeding import ImageStreams
 
 
 @runtime_checkable
@@ -40,6 +43,34 @@ class Defense(Protocol):
 
     def purify(self, x: Tensor) -> Tensor:
         """The image that reaches the classifier, same shape as x."""
+        ...
+
+
+@runtime_checkable
+class RandomDefense(Defense, Protocol):
+    """A defence that draws: what an attacker needs to take expectations over it (EOT)."""
+
+    def purify_draws(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
+        """(N, draws, C, H, W) independent purified images without gradient; `streams` holds one stream per image."""
+        ...
+
+    def unrolled(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
+        """The same, differentiable in x."""
+        ...
+
+    def combine(self, logits: Tensor) -> Tensor:
+        """The draws' logits (N, draws, K) as one prediction (N, K)."""
+        ...
+
+
+@runtime_checkable
+class EnergyModel(Protocol):
+    """An `nn.Module` with an energy for Langevin dynamics; `sampling/langevin.py` holds the convention."""
+
+    tau: float  # τ, Langevin noise in units of v = 2x − 1
+
+    def scaled_energy(self, v: Tensor) -> Tensor:
+        """(τ²/2) U(v) of states v (N, C, H, W), (N,)."""
         ...
 
 

@@ -6,7 +6,7 @@ A stream is seeded by (seed, image index), so an image meets the same draws in a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -26,24 +26,52 @@ def generator(seed: int, *path: int | str) -> torch.Generator:
 
 
 class ImageStreams:
-    """One random stream per image. `indices` (N,) are the images' positions in their data set."""
+    """One random stream per image. `indices` (N,) are the images' positions in their data set.
 
-    def __init__(self, seed: int, indices: Sequence[int]) -> None:
-        self.generators = [generator(seed, int(index)) for index in indices]
+    `device` is where the numbers are made: a GPU draws faster than it is sent them, but other numbers than a CPU.
+    """
+
+    def __init__(self, seed: int, indices: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.generators = [torch.Generator(self.device).manual_seed(derive(seed, int(index))) for index in indices]
 
     def subset(self, rows: Sequence[int]) -> ImageStreams:
         """The streams of some of the images, by their rows in the batch; they go on where they are."""
-        chosen = ImageStreams(0, ())
+        chosen = ImageStreams(0, (), self.device)
         chosen.generators = [self.generators[row] for row in rows]
         return chosen
 
-    def uniform(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """(N, *shape) numbers from U[0, 1), row i from image i's stream."""
-        return torch.stack([torch.rand(tuple(shape), generator=g) for g in self.generators]).to(device)
+    def uniform(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """(N, *shape) numbers from U[0, 1), row i from image i's stream; on `device`, by default the streams' own."""
+        return self._stack(torch.rand, shape, device)
 
-    def normal(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """(N, *shape) numbers from N(0, 1), row i from image i's stream."""
-        return torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators]).to(device)
+    def normal(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """(N, *shape) numbers from N(0, 1), row i from image i's stream; on `device`, by default the streams' own."""
+        return self._stack(torch.randn, shape, device)
+
+    def _stack(self, draw: Callable[..., Tensor], shape: Sequence[int], device: torch.device | str | None) -> Tensor:
+        rows = [draw(tuple(shape), generator=g, device=self.device) for g in self.generators]
+        return torch.stack(rows).to(device or self.device)
+
+
+class BatchStream:
+    """One random stream for a whole batch of `count` images, drawn from as `ImageStreams` are."""
+
+    def __init__(self, source: torch.Generator, count: int) -> None:
+        self.source = source
+        self.count = count
+
+    def uniform(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """(count, *shape) numbers from U[0, 1); on `device`, by default the generator's."""
+        return self._draw(torch.rand, shape, device)
+
+    def normal(self, shape: Sequence[int], device: torch.device | str | None = None) -> Tensor:
+        """(count, *shape) numbers from N(0, 1); on `device`, by default the generator's."""
+        return self._draw(torch.randn, shape, device)
+
+    def _draw(self, draw: Callable[..., Tensor], shape: Sequence[int], device: torch.device | str | None) -> Tensor:
+        numbers = draw((self.count, *shape), generator=self.source, device=self.source.device)
+        return numbers.to(device or self.source.device)
 
 
 class ImageRandomness(TorchFunctionMode):

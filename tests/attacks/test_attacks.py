@@ -11,48 +11,64 @@ import torchattacks
 from torch import Tensor, nn
 
 from robustgen.attacks import ATTACKS, attack_type
-from robustgen.attacks.linf import LinfAttack
+from robustgen.attacks.base import BallAttack
 from robustgen.errors import UserError
 from robustgen.protocols import Attack
 
 EPS = 0.1
 RANDOM = ("apgd", "he_pgd", "pgd")
+L2_OPTIONS = {"norm": "l2", "alpha": 0.2, "steps": 20}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in ATTACKS} | {
+    "pgd-l2": ("pgd", L2_OPTIONS)
+}
 Pair = tuple[Tensor, Tensor]
 
 
-@pytest.fixture(params=ATTACKS)
-def name(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=VARIANTS)
+def variant(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def make(name: str, toy: nn.Module) -> Callable[..., LinfAttack]:
-    """make(**options): the attack on `toy`, by default of radius EPS."""
+def name(variant: str) -> str:
+    return VARIANTS[variant][0]
 
-    def build(model: nn.Module = toy, **options: Any) -> LinfAttack:
-        attack: LinfAttack = attack_type(name)(model, **{"eps": EPS, **options})
+
+@pytest.fixture
+def make(variant: str, toy: nn.Module) -> Callable[..., BallAttack]:
+    """make(**options): the attack on `toy`, by default of radius EPS. An L2 ball gets the radius times √D: so it
+    reaches the corners of the L∞ ball."""
+
+    def build(model: nn.Module = toy, **options: Any) -> BallAttack:
+        name, defaults = VARIANTS[variant]
+        given = {"eps": EPS, **defaults, **options}
+        if given.get("norm") == "l2":
+            given["eps"] *= 50**0.5  # 2x5x5 pixels
+        attack: BallAttack = attack_type(name)(model, **given)
         return attack
 
     return build
 
 
-def test_images_stay_in_the_ball_and_in_range(make: Callable[..., LinfAttack], images: Pair) -> None:
+def test_images_stay_in_the_ball_and_in_range(make: Callable[..., BallAttack], images: Pair) -> None:
     x, y = images
     for eps in (0.0, 0.03, 0.5):
-        adversarial = make(eps=eps)(x, y)
+        attack = make(eps=eps)
+        adversarial = attack(x, y)
         assert adversarial.shape == x.shape
-        assert float((adversarial - x).abs().max()) <= eps + 1e-6
+        order = 2 if attack.options.norm == "l2" else torch.inf
+        assert float((adversarial - x).flatten(1).norm(order, dim=1).max()) <= attack.eps * (1 + 1e-6) + 1e-6
         assert float(adversarial.min()) >= 0
         assert float(adversarial.max()) <= 1
         assert not adversarial.requires_grad
 
 
-def test_most_predictions_change(make: Callable[..., LinfAttack], toy: nn.Module, images: Pair) -> None:
+def test_most_predictions_change(make: Callable[..., BallAttack], toy: nn.Module, images: Pair) -> None:
     x, y = images
     assert float((toy(make(eps=0.3)(x, y)).argmax(1) == y).double().mean()) < 0.3
 
 
-def test_an_image_meets_the_same_fate_in_any_batch(make: Callable[..., LinfAttack], images: Pair) -> None:
+def test_an_image_meets_the_same_fate_in_any_batch(make: Callable[..., BallAttack], images: Pair) -> None:
     x, y = images
     indices = torch.arange(100, 100 + len(x))
     attack = make()
@@ -63,7 +79,7 @@ def test_an_image_meets_the_same_fate_in_any_batch(make: Callable[..., LinfAttac
     torch.testing.assert_close(attack(x[order], y[order], indices[order]), whole[order], atol=1e-12, rtol=0)
 
 
-def test_seed_and_index_name_the_random_stream(name: str, make: Callable[..., LinfAttack], images: Pair) -> None:
+def test_seed_and_index_name_the_random_stream(name: str, make: Callable[..., BallAttack], images: Pair) -> None:
     x, y = images
     first = make(seed=1)(x, y)
     assert torch.equal(make(seed=1)(x, y), first)
@@ -72,7 +88,7 @@ def test_seed_and_index_name_the_random_stream(name: str, make: Callable[..., Li
         assert torch.equal(other, first) is (name not in RANDOM)
 
 
-def test_global_generator_is_neither_used_nor_moved(make: Callable[..., LinfAttack], images: Pair) -> None:
+def test_global_generator_is_neither_used_nor_moved(make: Callable[..., BallAttack], images: Pair) -> None:
     torch.manual_seed(3)
     expected = make()(*images)
     state = torch.get_rng_state()
@@ -83,7 +99,7 @@ def test_global_generator_is_neither_used_nor_moved(make: Callable[..., LinfAtta
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_model_is_left_as_it_was(make: Callable[..., LinfAttack], toy: Any, images: Pair) -> None:
+def test_model_is_left_as_it_was(make: Callable[..., BallAttack], toy: Any, images: Pair) -> None:
     toy.train()
     toy.norm.eval()  # torchattacks alone would put this one into training mode
     toy.conv.weight.grad = torch.full_like(toy.conv.weight, 7)
@@ -104,7 +120,7 @@ def test_model_is_left_as_it_was(make: Callable[..., LinfAttack], toy: Any, imag
 
 
 def test_training_mode_does_not_change_the_result(
-    make: Callable[..., LinfAttack], toy: nn.Module, images: Pair
+    make: Callable[..., BallAttack], toy: nn.Module, images: Pair
 ) -> None:
     expected = make()(*images)
     toy.train()
@@ -112,7 +128,7 @@ def test_training_mode_does_not_change_the_result(
     assert all(module.training for module in toy.modules())
 
 
-def test_mode_is_restored_after_a_failure(make: Callable[..., LinfAttack], toy: Any, images: Pair) -> None:
+def test_mode_is_restored_after_a_failure(make: Callable[..., BallAttack], toy: Any, images: Pair) -> None:
     toy.train()
     toy.head[1] = nn.Linear(3, 4).double()  # does not fit
     with pytest.raises(RuntimeError, match="shapes"):
@@ -133,13 +149,13 @@ def test_mode_is_restored_after_a_failure(make: Callable[..., LinfAttack], toy: 
     ids=["bright", "negative", "nan", "shape", "bytes", "empty"],
 )
 def test_wrong_images_are_refused(
-    make: Callable[..., LinfAttack], images: Pair, change: Callable[[Tensor], Tensor], message: str
+    make: Callable[..., BallAttack], images: Pair, change: Callable[[Tensor], Tensor], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
         make()(change(images[0]), images[1])
 
 
-def test_unknown_option_is_an_error(make: Callable[..., LinfAttack]) -> None:
+def test_unknown_option_is_an_error(make: Callable[..., BallAttack]) -> None:
     with pytest.raises(TypeError, match="epsilon"):
         make(epsilon=0.1)
 
@@ -153,20 +169,20 @@ def test_module_name_is_the_option(name: str) -> None:
     assert attack_type(name).Options().name == name
 
 
-def test_attacks_serve_torchattacks(make: Callable[..., LinfAttack], toy: nn.Module, images: Pair) -> None:
+def test_attacks_serve_torchattacks(make: Callable[..., BallAttack], toy: nn.Module, images: Pair) -> None:
     attack = make(eps=0.3)
     assert isinstance(attack, torchattacks.attack.Attack)
     assert isinstance(attack, Attack)
-    assert "eps=0.3" in repr(attack)
+    assert f"eps={attack.eps}" in repr(attack)
     peer = torchattacks.PGD(toy, eps=0.3, steps=2)
     adversarial = torchattacks.MultiAttack([attack, peer])(*images)
-    assert float((adversarial - images[0]).abs().max()) <= 0.3 + 1e-6
+    assert float((adversarial - images[0]).abs().max()) <= attack.eps + 1e-6
     right = toy(adversarial).argmax(1) == images[1]
     alone = toy(attack(*images)).argmax(1) == images[1]
     assert right.sum() <= alone.sum()
 
 
-def test_another_model_can_be_set(make: Callable[..., LinfAttack], toy: nn.Module, images: Pair) -> None:
+def test_another_model_can_be_set(make: Callable[..., BallAttack], toy: nn.Module, images: Pair) -> None:
     class Flipped(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return -toy(x)  # type: ignore[no-any-return]

@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustgen.attacks.ball import Linf
+from robustgen.attacks.base import ascend
 from robustgen.attacks.he_pgd import HePGD
-from robustgen.attacks.linf import ascend
 from robustgen.models.energy import energy
 from robustgen.seeding import ImageStreams
 
@@ -17,7 +18,7 @@ def by_hand(model: nn.Module, x: Tensor, objective: object, steps: int = 10) -> 
     """Plain PGD up `objective`, from the start that HE-PGD with seed 0 draws."""
     start = ImageStreams(0, range(len(x))).uniform(x.shape[1:]) * 2 - 1
     assert callable(objective)
-    return ascend(model, x, objective, eps=0.1, alpha=0.02, steps=steps, start=start)
+    return ascend(model, x, objective, ball=Linf(0.1), alpha=0.02, steps=steps, start=start)
 
 
 def test_at_lambda_one_it_is_exactly_minimise_the_true_logit(toy: nn.Module, images: Pair) -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 import torchattacks
 from foolbox.models.pytorch import PyTorchModel
+from scipy import stats
 from torch import Tensor, nn
 
 from robustgen.attacks.pgd import PGD
@@ -96,6 +97,39 @@ def test_equal_to_foolbox(single: tuple[nn.Module, Tensor, Tensor]) -> None:
     peer = foolbox.attacks.LinfPGD(abs_stepsize=2 / 255, steps=10, random_start=False)
     theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilon=8 / 255)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_l2_equal_to_torchattacks_and_foolbox(single: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = single
+    for eps, alpha in ((0.5, 0.1), (3.0, 0.7), (0.05, 1.0)):
+        ours = PGD(model, eps=eps, alpha=alpha, steps=10, random_start=False, norm="l2")(x, y)
+        theirs = torchattacks.PGDL2(model, eps=eps, alpha=alpha, steps=10, random_start=False)(x, y)
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+        peer = foolbox.attacks.L2PGD(abs_stepsize=alpha, steps=10, random_start=False)
+        theirs = peer.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilon=eps)
+        torch.testing.assert_close(ours, theirs, atol=2e-6, rtol=0)
+        assert 0.9 * eps < float((ours - x).flatten(1).norm(dim=1).max()) < eps * (1 + 1e-5)  # the box may shorten
+
+
+def test_l2_on_a_linear_model_has_a_closed_form() -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(12, 2).double()
+    model = nn.Sequential(nn.Flatten(), linear)
+    x, y = 0.4 + 0.2 * torch.rand(6, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 0, 1, 0, 1])
+    towards = linear.weight[1 - y] - linear.weight[y]
+    expected = x + 0.3 * (towards / towards.norm(dim=1, keepdim=True)).view_as(x).detach()
+    found = PGD(model, eps=0.3, alpha=0.1, steps=3, random_start=False, norm="l2")(x, y)
+    torch.testing.assert_close(found, expected, atol=1e-9, rtol=0)
+    # from anywhere in the ball the gradient leads to the same point of its surface, step by step closer
+    found = PGD(model, eps=0.3, alpha=0.1, steps=60, norm="l2")(x, y)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_l2_start_fills_the_ball(toy: nn.Module) -> None:
+    x = torch.full((400, 2, 5, 5), 0.5, dtype=torch.float64)
+    moved = PGD(toy, eps=0.4, steps=0, norm="l2")(x, torch.zeros(400, dtype=torch.int64))
+    radius = (moved - x).flatten(1).norm(dim=1) / 0.4
+    assert stats.kstest((radius**50).numpy(), "uniform").pvalue > 0.01
 
 
 def test_trace_has_one_entry_a_step(toy: nn.Module, images: Pair) -> None:

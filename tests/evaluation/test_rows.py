@@ -91,6 +91,31 @@ def test_a_value_that_is_no_number_is_refused(tmp_path: Path, value: object) -> 
         save_rows(tmp_path / "table1.csv", [replace(ROW, value=value)])  # type: ignore[arg-type]
 
 
+BORROWED = replace(ROW, row="LID (borrowed)", n=None, value=None, low=None, high=None, method="not ours")
+
+
+def test_a_row_may_hold_the_papers_number_alone(tmp_path: Path) -> None:
+    save_rows(tmp_path / "table1.csv", [ROW, BORROWED])
+    assert load_rows(tmp_path / "table1.csv") == [ROW, BORROWED]
+    text = markdown([ROW, BORROWED], "Table 1")
+    assert "| LID (borrowed) | – | 98.38 |" in text
+    assert "- PGD: n = 397\n" not in text  # n is said of all the cells that have one
+    assert "- LID (borrowed): not ours\n" in text
+    (column,) = pivot([BORROWED]).columns
+    assert (column.has_interval, column.has_reference, column.decimals) == (False, True, 2)
+
+
+@pytest.mark.parametrize("change", [{"reference": None}, {"n": 397}])
+def test_a_row_that_lacks_a_value_it_should_have_is_refused(tmp_path: Path, change: dict[str, None]) -> None:
+    with pytest.raises(UserError, match=r"LID \(borrowed\).*: value is missing; only a row that holds the paper's"):
+        save_rows(tmp_path / "table1.csv", [replace(BORROWED, **change)])
+    save_rows(tmp_path / "table1.csv", [replace(BORROWED, reference=98.38)])
+    path = tmp_path / "table1.csv"
+    path.write_text(path.read_text().replace(",98.38,", ",,"))
+    with pytest.raises(UserError, match="line 2: value is '', not a number"):
+        load_rows(path)
+
+
 @pytest.mark.parametrize(("low", "high"), [(99.0, 98.0), (None, 98.0), (95.0, None)])
 def test_half_an_interval_or_a_reversed_one_is_refused(tmp_path: Path, low: float | None, high: float | None) -> None:
     with pytest.raises(UserError, match="is no interval"):

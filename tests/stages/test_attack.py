@@ -32,6 +32,16 @@ def test_adversarial_set_is_what_it_says(name: str) -> None:
     assert float(found.max()) <= 1
     assert ("validation_adversarial" in arrays) is (name in ("pgd", "pgd-strong", "apgd"))
     assert ("trace_energy" in arrays) is (name in ("pgd", "he-pgd"))
+    assert "norm" not in config  # files of the time when there was but one norm are made again byte for byte
+
+
+@pytest.mark.usefixtures("tiny")
+def test_l2_attack(succeed: Callable[[str], None]) -> None:
+    succeed(f"{BASE} --out own/l2.npz --attack.name pgd --attack.norm l2 --attack.eps 0.5 --attack.alpha 0.2")
+    arrays = io.load_arrays("own/l2.npz")
+    assert json.loads(str(arrays["config"]))["norm"] == "l2"
+    change = torch.from_numpy(arrays["test_adversarial"]) - load_split("data/images/tiny.npz", "test", limit=8).images
+    assert 0.4 < float(change.flatten(1).norm(dim=1).max()) <= 0.5 * (1 + 1e-5)
 
 
 @pytest.mark.usefixtures("tiny")

@@ -42,6 +42,7 @@ def test_batches_only_share_the_work(stage_commands: dict[str, str], succeed: Ca
     ("options", "message"),
     [
         ("--judge models/none.safetensors", "model not found: models/none.safetensors"),
+        ("--adversary.craft train", "the adversary attacks finished classifiers, in eval mode"),
         ("--data own/wide.npz", "images are 1x16x16 with 4 classes where the model needs 1x8x8"),
     ],
 )

@@ -49,6 +49,26 @@ def test_model_and_curve(tiny: Path) -> None:
     assert not list((tiny / FOLDER).iterdir())  # nothing to resume once the model is written
 
 
+def test_header_names_later_options_only_where_they_are_used(
+    tiny: Path, stage_commands: dict[str, str], succeed: Callable[[str], None]
+) -> None:
+    """A file that was trained before they existed is made again byte for byte."""
+    _, header = load_weights(OUT)
+    old = header["training"]
+    assert not {"optimizer", "momentum", "gamma"} & old.keys()
+    assert old["adversary"].keys() == old["monitor"].keys() == {"eps", "alpha", "steps"}
+    succeed(
+        f"{stage_commands[OUT]} --out own/l2.safetensors --curve own/l2.csv --recipe.epochs 1 --recipe.optimizer sgd "
+        "--recipe.lr 0.1 --recipe.gamma 0.2 --recipe.adversary.eps 0.5 --recipe.adversary.norm l2 "
+        "--recipe.adversary.craft train"
+    )
+    new = load_weights("own/l2.safetensors")[1]["training"]
+    assert new.keys() - old.keys() == {"optimizer", "gamma"}
+    assert (new["optimizer"], new["gamma"]) == ("sgd", 0.2)
+    assert (new["adversary"]["norm"], new["adversary"]["craft"]) == ("l2", "train")
+    assert "norm" not in new["monitor"]
+
+
 def test_same_command_writes_the_same_bytes(
     tiny: Path, stage_commands: dict[str, str], succeed: Callable[[str], None]
 ) -> None:
@@ -102,13 +122,15 @@ def test_changed_option_does_not_resume_a_foreign_state(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--model.arch vgg", "unknown architecture 'vgg'; known are resnet10"),
+        ("--model.arch vgg", "unknown architecture 'vgg'; known are "),
         ("--model.size 16", "images are 1x8x8 with 4 classes where the model needs 1x16x16 with 4 classes"),
         ("--model.classes 10", "images are 1x8x8 with 4 classes where the model needs 1x8x8 with 10 classes"),
         ("--model.mean 0.3 0.4", "no resnet10 has these options: mean and std need 1 values each"),
         ("--recipe.epochs 0", "a recipe needs epochs >= 1"),
         ("--recipe.batch 1", "a recipe needs epochs >= 1, batch >= 2"),
         ("--recipe.adversary.eps -8/255", "an adversary needs eps >= 0"),
+        ("--recipe.momentum 1", "a recipe needs optimizer adam or sgd, 0 <= momentum < 1"),
+        ("--recipe.monitor.craft train", "a monitor crafts in eval mode"),
         ("--data models/natural.safetensors", "is not a readable npz array file"),
         ("--out models/judge.safetensors/x", "cannot write models/judge.safetensors/x"),
     ],

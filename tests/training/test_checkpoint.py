@@ -51,6 +51,18 @@ def test_training_goes_on_where_it_was(tmp_path: Path) -> None:
     assert equal(fresh, model)
 
 
+def test_further_tensors_travel_too(tmp_path: Path) -> None:
+    model, optimizer = network(0)
+    wanted = {"bank": torch.rand(5, 2), "snapshot/1": torch.arange(3)}
+    checkpoint = Checkpoint("x", tmp_path)
+    checkpoint.save({"model": model}, optimizer, {"n": 1}, wanted)
+    found: dict[str, torch.Tensor] = {}
+    assert checkpoint.restore({"model": model}, optimizer, found) == {"n": 1}
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert checkpoint.restore({"model": model}, optimizer) == {"n": 1}  # who has no use for them may leave them
+
+
 @pytest.mark.parametrize("identity", [{"a": 2}, {"a": 1, "b": None}, {}, {"a": "1"}])
 def test_another_training_has_another_file(tmp_path: Path, identity: Any) -> None:
     assert Checkpoint(identity, tmp_path).path != Checkpoint({"a": 1}, tmp_path).path

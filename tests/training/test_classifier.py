@@ -20,6 +20,8 @@ from robustgen.training.classifier import Adversary, Epoch, Images, Recipe, augm
 CONFIG = Config(size=8, channels=3, classes=4, width=4)
 ADVERSARY = Adversary(eps=16 / 255, alpha=8 / 255, steps=2)
 RECIPE = Recipe(epochs=4, batch=16, lr=0.01, milestones=(3,), flip=True, crop=1, adversary=ADVERSARY, monitor=ADVERSARY)
+RELEASED = Adversary(eps=0.5, alpha=0.2, steps=2, norm="l2", craft="train")
+SGD = dataclasses.replace(RECIPE, optimizer="sgd", lr=0.05, weight_decay=2e-4, adversary=RELEASED)
 
 
 def data(n: int, seed: int) -> Images:
@@ -65,11 +67,11 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     assert not same(first, train(dataclasses.replace(recipe, seed=1))[0])
 
 
-@pytest.mark.parametrize("stopped_in", [0, 1, 3])
+@pytest.mark.parametrize(("recipe", "stopped_in"), [(RECIPE, 0), (RECIPE, 1), (RECIPE, 3), (SGD, 2)])
 def test_resumed_training_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stopped_in: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Recipe, stopped_in: int
 ) -> None:
-    expected, curve = train()
+    expected, curve = train(recipe)
     checkpoint = Checkpoint("x", tmp_path)
     steps, real = iter(range(1000)), classifier.train_step
 
@@ -81,10 +83,10 @@ def test_resumed_training_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(checkpoint=checkpoint)
+            train(recipe, checkpoint)
     assert checkpoint.path.exists() is (stopped_in > 0)
     capsys.readouterr()
-    model, resumed = train(checkpoint=checkpoint)
+    model, resumed = train(recipe, checkpoint)
     assert same(model, expected)
     assert resumed == curve
     assert ("resuming after epoch" in capsys.readouterr().err) is (stopped_in > 0)
@@ -141,6 +143,36 @@ def test_learning_rate_falls_after_the_milestones(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(classifier, "train_step", step)
     train(Recipe(epochs=4, batch=64, lr=0.1, milestones=(1, 3)))
     assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001])
+    rates.clear()
+    train(Recipe(epochs=4, batch=64, lr=0.1, milestones=(1, 3), gamma=0.5))
+    assert rates == pytest.approx([0.1, 0.05, 0.05, 0.025])
+
+
+def test_sgd_has_plain_momentum_and_decay() -> None:
+    """v <- 0.9 v + g + λ w;  w <- w - lr v, as the classifier of Hill et al. is trained."""
+    model = nn.Linear(2, 1, bias=False)
+    recipe = Recipe(epochs=1, optimizer="sgd", lr=0.1, weight_decay=0.01)
+    optimizer = classifier.make_optimizer(model, recipe)
+    w, v = model.weight.detach().clone(), torch.zeros(1, 2)
+    for k in range(4):
+        g = torch.tensor([[1.0, k]])
+        model.weight.grad = g.clone()
+        optimizer.step()
+        v = 0.9 * v + g + 0.01 * w
+        w = w - 0.1 * v
+        torch.testing.assert_close(model.weight.detach(), w)
+
+
+def test_optimizers_differ_and_both_learn() -> None:
+    models_and_curves = [
+        train(Recipe(epochs=6, batch=16, lr=lr, optimizer=optimizer))  # type: ignore[arg-type]
+        for optimizer, lr in (("adam", 0.01), ("sgd", 0.05))
+    ]
+    for _, curve in models_and_curves:
+        assert curve[-1].loss < 0.5 * curve[0].loss
+    assert not same(models_and_curves[0][0], models_and_curves[1][0])
+    one, other = (train(Recipe(epochs=1, batch=16, optimizer="sgd", momentum=m))[0] for m in (0.0, 0.9))
+    assert not same(one, other)
 
 
 def test_every_image_is_seen_once_an_epoch_in_changing_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +206,33 @@ def test_attacks_do_not_move_batch_norm_statistics() -> None:
     assert model.state_dict()["bn1.num_batches_tracked"] == 1
 
 
+def test_crafting_in_train_mode_moves_them_as_the_released_code_does() -> None:
+    torch.manual_seed(0)
+    model = models.build(CONFIG).eval()
+    before = copy.deepcopy(model.state_dict())
+    x, y = TRAIN.x[:8], TRAIN.y[:8]
+    adversary = dataclasses.replace(ADVERSARY, craft="train")
+    found = classifier.adversarial_images(model, x, y, adversary, torch.Generator().manual_seed(0))
+    assert model.state_dict()["bn1.num_batches_tracked"] == before["bn1.num_batches_tracked"] + ADVERSARY.steps
+    assert not torch.equal(model.state_dict()["bn1.running_mean"], before["bn1.running_mean"])
+    assert all(p.grad is None for p in model.parameters())
+    model.load_state_dict(before)
+    other = classifier.adversarial_images(model, x, y, ADVERSARY, torch.Generator().manual_seed(0))
+    assert not torch.equal(found, other)  # the batch's own statistics make another model of it
+    assert not any(module.training for module in model.modules())
+
+
+def test_norm_shapes_the_adversary() -> None:
+    model, _ = train(Recipe(epochs=2, batch=16, lr=0.01))
+    adversary = Adversary(eps=0.8, alpha=0.3, steps=5, norm="l2")
+    found = classifier.adversarial_images(model, TRAIN.x, TRAIN.y, adversary, torch.Generator().manual_seed(0))
+    length = (found - TRAIN.x).flatten(1).norm(dim=1)
+    assert 0.7 < float(length.max()) <= 0.8 * (1 + 1e-5)
+    assert float((found - TRAIN.x).abs().max()) > 2 * 0.8 / (3 * 8 * 8) ** 0.5  # not spread evenly as L∞ would be
+    with torch.no_grad():
+        assert F.cross_entropy(model(found), TRAIN.y) > F.cross_entropy(model(TRAIN.x), TRAIN.y)
+
+
 def test_adversarial_images_have_a_higher_loss() -> None:
     model, _ = train(Recipe(epochs=2, batch=16, lr=0.01))
     found = classifier.adversarial_images(model, TRAIN.x, TRAIN.y, ADVERSARY, torch.Generator().manual_seed(0))
@@ -192,16 +251,44 @@ def test_bfloat16_pass_keeps_float32_weights() -> None:
     assert curve[-1].loss < curve[0].loss
 
 
-@pytest.mark.parametrize("wrong", [{"epochs": 0}, {"batch": 1}, {"lr": 0.0}, {"weight_decay": -1e-4}, {"crop": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch": 1},
+        {"lr": 0.0},
+        {"weight_decay": -1e-4},
+        {"crop": -1},
+        {"optimizer": "rmsprop"},
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"gamma": 0.0},
+        {"gamma": 1.5},
+    ],
+)
 def test_recipe_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="a recipe needs"):
         Recipe(**{"epochs": 1, **wrong})
 
 
-@pytest.mark.parametrize("wrong", [{"eps": -0.1}, {"alpha": 0.0}, {"steps": -1}])
-def test_adversary_that_cannot_be_meant(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match="an adversary needs"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"eps": -0.1}, "an adversary needs"),
+        ({"alpha": 0.0}, "an adversary needs"),
+        ({"steps": -1}, "an adversary needs"),
+        ({"norm": "l1"}, "unknown norm 'l1'"),
+        ({"craft": "both"}, "an adversary crafts in eval or train mode, not 'both'"),
+    ],
+)
+def test_adversary_that_cannot_be_meant(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         Adversary(**wrong)
+
+
+def test_monitor_must_not_move_what_it_judges() -> None:
+    with pytest.raises(UserError, match="a monitor crafts in eval mode"):
+        Recipe(epochs=1, monitor=Adversary(eps=0.1, craft="train"))
 
 
 def naive(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:

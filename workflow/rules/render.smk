@@ -17,6 +17,24 @@ rule robust_generative:
         "workflow/scripts/repro.sh robust-generative@{wildcards.run} {log}"
 
 
+rule stochastic_security:
+    input:
+        inputs("stochastic-security"),
+    output:
+        outputs("stochastic-security"),
+    log:
+        "logs/stochastic-security/{run}.log",
+    wildcard_constraints:
+        run=runs("stochastic-security"),
+    threads: threads_of("stochastic-security")
+    resources:
+        gpu=gpus_of("stochastic-security"),
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "workflow/scripts/repro.sh stochastic-security@{wildcards.run} {log}"
+
+
 rule html_report:
     input:
         inputs("report"),

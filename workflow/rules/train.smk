@@ -15,3 +15,39 @@ rule train_classifier:
         runtime=1440,
     shell:
         "workflow/scripts/repro.sh train-classifier@{wildcards.run} {log}"
+
+
+rule train_ebm:
+    input:
+        inputs("train-ebm"),
+    output:
+        outputs("train-ebm"),
+    log:
+        "logs/train-ebm/{run}.log",
+    wildcard_constraints:
+        run=runs("train-ebm"),
+    threads: threads_of("train-ebm")
+    resources:
+        gpu=gpus_of("train-ebm"),
+        mem_mb=8000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh train-ebm@{wildcards.run} {log}"
+
+
+rule train_joint:
+    input:
+        inputs("train-joint"),
+    output:
+        outputs("train-joint"),
+    log:
+        "logs/train-joint/{run}.log",
+    wildcard_constraints:
+        run=runs("train-joint"),
+    threads: threads_of("train-joint")
+    resources:
+        gpu=gpus_of("train-joint"),
+        mem_mb=8000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh train-joint@{wildcards.run} {log}"

@@ -9,7 +9,7 @@ import torch
 import torchattacks
 from torch import Tensor, nn
 
-from robustgen.attacks.linf import LinfAttack, LinfOptions
+from robustgen.attacks.base import BallAttack, LinfOptions
 from robustgen.seeding import ImageRandomness
 
 
@@ -20,7 +20,7 @@ class Options(LinfOptions):
     loss: Literal["ce", "dlr"] = "ce"  # cross-entropy, or the difference of logits ratio (three classes at least)
 
 
-class APGD(LinfAttack):
+class APGD(BallAttack):
     """APGD in 'Reliable evaluation of adversarial robustness ...' (arXiv 2003.01690). L∞, one run.
 
     As in torchattacks an image that is misclassified already, or that resists, is returned unchanged.

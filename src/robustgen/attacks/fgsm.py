@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torchattacks
 from torch import Tensor, nn
 
-from robustgen.attacks.linf import LinfAttack, LinfOptions
+from robustgen.attacks.base import BallAttack, LinfOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class Options(LinfOptions):
     name: Literal["fgsm"] = "fgsm"
 
 
-class FGSM(LinfAttack):
+class FGSM(BallAttack):
     """FGSM in 'Explaining and Harnessing Adversarial Examples' (arXiv 1412.6572), Eq. 1 of Beadini & Masi. L∞.
 
     Options: eps (pixel units). Example: `FGSM(model, eps=8 / 255)(images, labels)`.

@@ -7,7 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from robustgen.attacks.linf import LinfAttack, LinfOptions, ascend
+from robustgen.attacks.base import BallAttack, LinfOptions, ascend
 from robustgen.models.energy import energy, joint_energy
 from robustgen.options import Ratio
 
@@ -20,7 +20,7 @@ class Options(LinfOptions):
     lam: float = 1.2  # λ of Eq. 10, weight of the energy term (Sec. 5.1; the released CIFAR-10 notebook has 1.5)
 
 
-class HePGD(LinfAttack):
+class HePGD(BallAttack):
     """HE-PGD of 'Exploring the Connection between Robust and Generative Models', Eq. 10-11. L∞.
 
     Raises CE(x, y) + λ E(x) from a uniform start. With E(x, y) = −z_y and CE = E(x, y) − E(x) this is
@@ -38,7 +38,7 @@ class HePGD(LinfAttack):
             self.model,
             x,
             lambda logits: joint_energy(logits, y) + (o.lam - 1) * energy(logits),
-            eps=o.eps,
+            ball=self.ball,
             alpha=o.alpha,
             steps=o.steps,
             start=self.uniform_start(x),

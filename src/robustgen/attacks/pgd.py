@@ -8,24 +8,25 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustgen.attacks.linf import LinfAttack, LinfOptions, ascend
+from robustgen.attacks.base import BallAttack, BallOptions, ascend
 from robustgen.options import Ratio
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(LinfOptions):
+class Options(BallOptions):
     name: Literal["pgd"] = "pgd"
-    alpha: Ratio = 2 / 255  # step size, pixel units
+    alpha: Ratio = 2 / 255  # length of a step in the norm, pixel units
     steps: int = 10  # ascent steps
     random_start: bool = True  # start uniformly in the ball rather than at the image
     targeted: bool = False  # lower the loss of a target class, drawn per image among the wrong ones
 
 
-class PGD(LinfAttack):
-    """PGD in 'Towards Deep Learning Models Resistant to Adversarial Attacks' (arXiv 1706.06083). L∞.
+class PGD(BallAttack):
+    """PGD in 'Towards Deep Learning Models Resistant to Adversarial Attacks' (arXiv 1706.06083). L∞ or L2.
 
-    Options: eps, alpha (pixel units), steps, random_start, targeted, seed.
-    Example: `PGD(model, eps=8 / 255, alpha=2 / 255, steps=10)(images, labels)`.
+    Options: eps, alpha (pixel units), norm ("linf" or "l2"), steps, random_start, targeted, seed.
+    Example: `PGD(model, eps=8 / 255, alpha=2 / 255, steps=10)(images, labels)`, or
+    `PGD(model, eps=0.5, alpha=0.1, steps=10, norm="l2")(images, labels)`.
     """
 
     Options = Options
@@ -38,7 +39,7 @@ class PGD(LinfAttack):
             self.model,
             x,
             lambda logits: self.objective(logits, y, target),
-            eps=o.eps,
+            ball=self.ball,
             alpha=o.alpha,
             steps=o.steps,
             start=start,

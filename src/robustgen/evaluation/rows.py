@@ -23,7 +23,10 @@ Status = Literal["reproduced", "partly", "not at this scale", "not reproducible"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One number of a table, with its interval, the paper's number and how it was computed."""
+    """One number of a table, with its interval, the paper's number and how it was computed.
+
+    A row without a value holds the paper's number alone: one that we did not measure, or that it borrowed.
+    """
 
     paper: str  # slug
     item: str  # "Table 1"
@@ -32,7 +35,7 @@ class Row:
     scale: str
     dataset: str
     n: int | None  # test images (or other units) behind the value
-    value: float
+    value: float | None
     low: float | None  # 95 % interval
     high: float | None
     unit: str  # "%", "nats", "" for a pure number
@@ -127,6 +130,14 @@ def _check(path: PathLike, record: Row | Claim | Coverage, name: str) -> None:
     low, high = getattr(record, "low", None), getattr(record, "high", None)
     if (low is None) != (high is None) or (low is not None and high is not None and low > high):
         raise UserError(f"{path}: {name}: [{low}, {high}] is no interval; give both ends, the lower first, or neither")
+    if isinstance(record, Row) and not _says_something(record):
+        raise UserError(f"{path}: {name}: value is missing; only a row that holds the paper's number alone may lack it")
+
+
+def _says_something(row: Row) -> bool:
+    """Whether it has a value, or the paper's number and nothing that belongs to a value."""
+    alone = row.reference is not None and row.low is None and row.n is None
+    return row.value is not None or alone
 
 
 def _plain(kind: Any) -> tuple[Any, bool]:
@@ -153,7 +164,10 @@ def _load(path: PathLike, kind: type[Record], what: str) -> list[Record]:
                     name: _parse(cell, hints[name], name, reader.line_num)
                     for name, cell in zip(header, cells, strict=True)
                 }
-                records.append(kind(**values))
+                record = kind(**values)
+                if isinstance(record, Row) and not _says_something(record):
+                    raise ValueError(f"line {reader.line_num}: value is '', not a number")
+                records.append(record)
     except (ValueError, csv.Error) as error:
         raise UserError(
             f"{source} is not a readable {what} ({error}); delete it and make it again: `snakemake --cores 2 {source}`"

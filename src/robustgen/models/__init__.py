@@ -16,7 +16,7 @@ from torch import nn
 from robustgen.errors import UserError
 from robustgen.io import load_weights, save_weights
 
-ARCHITECTURES = ("resnet10",)
+ARCHITECTURES = ("igebm", "jem", "nijkamp", "resnet10", "wide_resnet")
 
 
 def config_type(arch: str) -> type[Any]:

@@ -42,12 +42,14 @@ def facts(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> F
     """Sums up what the stages' records say; everything is empty or zero where no stage was run on this machine."""
     records = [stage.record for stage in stages if stage.record]
     tables = [item.table for section in sections for item in section.items if item.table]
+    lines = [line for table in tables for line in table.lines]
+    measured_on = [line.dataset for line in lines if any(cell and cell.value is not None for cell in line.cells)]
     machines = list(dict.fromkeys(record.machine for record in records))
     versions = {" ".join(version) for record in records for version in record.versions}
     return Facts(
         scale=scale,
         description=SCALES.get(scale, ""),
-        datasets=tuple(dict.fromkeys(name for table in tables for name in table.datasets)),
+        datasets=tuple(dict.fromkeys(measured_on)),
         machines=tuple(name for name in machines if not any(other.startswith(f"{name}, ") for other in machines)),
         versions=tuple(sorted(versions)),
         started=min((record.started for record in records), default=""),

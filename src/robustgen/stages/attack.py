@@ -14,13 +14,14 @@ from robustgen import models
 from robustgen.attacks import ATTACKS, attack_type
 from robustgen.data import load_split
 from robustgen.io import save_arrays
+from robustgen.options import recorded
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, check_data, chosen, prepare
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from robustgen.attacks.linf import LinfAttack
+    from robustgen.attacks.base import BallAttack
     from robustgen.data import ImageSet
 
 A = TypeVar("A")
@@ -51,7 +52,7 @@ def run(options: Options[Any]) -> None:
     given = asdict(options.attack)
     attack = attack_type(given["name"])(model, **given)
     label = options.out.stem
-    arrays: dict[str, np.ndarray] = {"config": np.array(json.dumps(given, sort_keys=True))}
+    arrays: dict[str, np.ndarray] = {"config": np.array(json.dumps(recorded(options.attack), sort_keys=True))}
     for split, count in (("validation", options.validation), ("test", options.test)):
         if count:
             images = load_split(options.data, split, limit=count)
@@ -91,7 +92,7 @@ class Trace:
         }
 
 
-def attack_images(attack: LinfAttack, images: ImageSet, batch: int, label: str, trace: Trace | None) -> Tensor:
+def attack_images(attack: BallAttack, images: ImageSet, batch: int, label: str, trace: Trace | None) -> Tensor:
     """(N, C, H, W) adversarial images on the CPU, each with the random stream of its position in the data set."""
     import torch
 

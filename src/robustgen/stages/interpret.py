@@ -10,6 +10,7 @@ import numpy as np
 
 from robustgen import models
 from robustgen.data import load_split
+from robustgen.errors import UserError
 from robustgen.io import save_arrays
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, check_data, prepare
@@ -42,6 +43,10 @@ class Options(Compute):
     batch: int = 128  # images computed together
     seed: int = 0  # of attack starts and synthesis starts
 
+    def __post_init__(self) -> None:
+        if self.adversary.craft != "eval":
+            raise UserError("the adversary attacks finished classifiers, in eval mode; leave --adversary.craft out")
+
 
 def run(options: Options) -> None:
     device = prepare(options)
@@ -63,21 +68,23 @@ def measure(model: nn.Module, test: ImageSet, options: Options, label: str) -> d
     import torch
     import torch.nn.functional as F
 
-    from robustgen.attacks.linf import ascend
+    from robustgen.attacks.ball import ball_of
+    from robustgen.attacks.base import ascend
     from robustgen.evaluation import gradients
     from robustgen.seeding import ImageStreams
 
     device, adversary = next(model.parameters()).device, options.adversary
+    ball = ball_of(adversary.norm, adversary.eps)
     parts: dict[str, list[Tensor]] = {}
     batches = torch.arange(len(test.images)).split(options.batch)
     for rows in progress(batches, total=len(batches), label=f"gradients {label}"):
         x, y = test.images[rows].to(device, memory_format=torch.channels_last), test.labels[rows].to(device)
-        start = ImageStreams(options.seed, test.indices[rows].tolist()).uniform(x.shape[1:], device) * 2 - 1
+        start = ball.offset(x, ImageStreams(options.seed, test.indices[rows].tolist()))
         attacked = ascend(
             model,
             x,
             lambda logits, y=y: F.cross_entropy(logits, y, reduction="none"),  # type: ignore[misc]
-            eps=adversary.eps,
+            ball=ball,
             alpha=adversary.alpha,
             steps=adversary.steps,
             start=start,

@@ -50,7 +50,8 @@ def run(options: Options) -> None:
     save_text(out / "claims.md", rows.claims_markdown(decided, f"Claims: {PAPER.title}"))
     rows.save_coverage(out / "coverage.csv", coverage(studies, named(options.interpreted)))
 
-    cells = {(row.row, row.column): row.value for row in table if row.dataset == studies[0].dataset}
+    own = [row for row in table if row.dataset == studies[0].dataset]
+    cells = {(row.row, row.column): row.value for row in own if row.value is not None}
     counts = Counter(claim.verdict for claim in decided)
     save_json(
         out / "headline.json",

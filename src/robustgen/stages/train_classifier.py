@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from robustgen import models
 from robustgen.data import load_split
 from robustgen.io import save_csv, sha256
+from robustgen.options import recorded
 from robustgen.stages.compute import Compute, check_data, chosen, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Epoch, Images, Recipe, train_classifier
@@ -30,7 +31,7 @@ class Options(Compute, Generic[M]):
 
 def options_type(args: Sequence[str]) -> type[Options[object]]:
     """The options of the architecture that `args` name."""
-    config: type[object] = models.config_type(chosen(args, "--model.arch", models.ARCHITECTURES[0]))
+    config: type[object] = models.config_type(chosen(args, "--model.arch", "resnet10"))
     return Options[config]  # type: ignore[valid-type]
 
 
@@ -39,11 +40,11 @@ def identity(options: Options[Any]) -> dict[str, Any]:
     import torch
 
     from robustgen import seeding
-    from robustgen.attacks import linf
+    from robustgen.attacks import ball, base
     from robustgen.training import classifier
 
     network = import_module(f"robustgen.models.{options.model.arch}")
-    sources = [Path(str(module.__file__)).read_bytes() for module in (classifier, linf, seeding, network)]
+    sources = [Path(str(module.__file__)).read_bytes() for module in (classifier, base, ball, seeding, network)]
     return {
         **asdict(options),
         "device": options.device.partition(":")[0],
@@ -69,5 +70,5 @@ def run(options: Options[Any]) -> None:
         label=options.out.stem,
     )
     save_csv(options.curve, [field.name for field in fields(Epoch)], map(astuple, curve))
-    models.save(options.out, model, classes=list(train.classes), training=asdict(options.recipe))
+    models.save(options.out, model, classes=list(train.classes), training=recorded(options.recipe))
     checkpoint.clear()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +22,56 @@ FOLDER = Path(".cache/checkpoints")
 
 
 class Checkpoint:
-    """Saves and restores models and an optimizer; `identity` (JSON values) names the training."""
+    """Saves and restores models, an optimizer and further tensors; `identity` (JSON values) names the training."""
 
     def __init__(self, identity: Any, folder: Path = FOLDER) -> None:
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
         self.path = folder / f"{digest[:32]}.safetensors"
 
-    def save(self, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, facts: dict[str, Any]) -> None:
-        """Write the modules' weights, the optimizer's state and `facts` (JSON values), atomically."""
-        tensors = {
+    def save(
+        self,
+        modules: dict[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        facts: dict[str, Any],
+        tensors: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Write the modules' weights, the optimizer's state, `facts` (JSON values) and other `tensors`, atomically."""
+        weights = {
             f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
         }
         state = optimizer.state_dict()["state"]
-        tensors |= {f"optimizer/{i}/{key}": value for i, slot in state.items() for key, value in slot.items()}
-        save_weights(self.path, tensors, facts)
+        slots = {f"optimizer/{i}/{key}": value for i, slot in state.items() for key, value in slot.items()}
+        others = {f"tensors/{name}": value for name, value in (tensors or {}).items()}
+        save_weights(self.path, weights | slots | others, facts)
 
-    def restore(self, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def restore(
+        self,
+        modules: dict[str, nn.Module],
+        optimizer: torch.optim.Optimizer,
+        tensors: dict[str, Tensor] | None = None,
+    ) -> dict[str, Any] | None:
         """Load what `save` wrote into the modules and the optimizer; its facts, or None where there is nothing.
 
-        A damaged checkpoint counts as none: training starts over rather than from a doubtful state.
+        The further tensors that it wrote are put into `tensors`, on the CPU. A damaged checkpoint counts as none:
+        training starts over rather than from a doubtful state.
         """
         if not self.path.is_file():
             return None
         try:
-            tensors, facts = load_weights(self.path)
+            found, facts = load_weights(self.path)
         except UserError:
             self.clear()
             return None
         for name, module in modules.items():
-            module.load_state_dict(_below(tensors, name))
+            module.load_state_dict(_below(found, name))
         slots: dict[int, dict[str, Tensor]] = {}
-        for key, value in _below(tensors, "optimizer").items():
+        for key, value in _below(found, "optimizer").items():
             index, field = key.split("/", 1)
             slots.setdefault(int(index), {})[field] = value
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        if tensors is not None:
+            tensors.update(_below(found, "tensors"))
         return facts
 
     def clear(self) -> None:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustgen.attacks.linf import ascend
+from robustgen.attacks.ball import Norm, ball_of
+from robustgen.attacks.base import ascend
 from robustgen.errors import UserError
-from robustgen.options import Ratio
+from robustgen.options import ADDED, Ratio
 from robustgen.progress import log, progress
-from robustgen.seeding import derive, generator
+from robustgen.seeding import BatchStream, derive, generator
 from robustgen.training.checkpoint import Checkpoint
 
 
@@ -24,22 +25,35 @@ from robustgen.training.checkpoint import Checkpoint
 class Adversary:
     """PGD from a uniform start. eps 0 stands for no adversary."""
 
-    eps: Ratio = 0.0  # radius of the L∞ ball, pixel units
-    alpha: Ratio = 2 / 255  # step size, pixel units
+    eps: Ratio = 0.0  # radius of the ball, pixel units in [0, 1]; of an L2 ball the length of the whole change
+    alpha: Ratio = 2 / 255  # length of a step in the norm, pixel units
     steps: int = 10  # ascent steps
+    norm: Norm = field(default="linf", metadata=ADDED)  # in which radius and steps are measured
+    # Mode of the model while images are crafted for its training. train: attack passes see the batch's own statistics
+    # and move the running ones, as in the code that Madry et al. and Hill et al. released.
+    craft: Literal["eval", "train"] = field(default="eval", metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.eps < 0 or self.alpha <= 0 or self.steps < 0:
             raise UserError(f"an adversary needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
+        ball_of(self.norm, self.eps)
+        if self.craft not in ("eval", "train"):
+            raise UserError(f"an adversary crafts in eval or train mode, not {self.craft!r}")
+
+
+OPTIMIZERS = ("adam", "sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     epochs: int  # passes over the training images
     batch: int = 64  # images per update
-    lr: float = 1e-3  # Adam's initial learning rate
-    weight_decay: float = 5e-4  # Adam's L2 penalty
-    milestones: tuple[int, ...] = ()  # epochs after which the learning rate is multiplied by 0.1
+    optimizer: Literal["adam", "sgd"] = field(default="adam", metadata=ADDED)  # which rule moves the weights
+    momentum: float = field(default=0.9, metadata=ADDED)  # of sgd, not Nesterov's; adam keeps its own averages
+    lr: float = 1e-3  # initial learning rate
+    weight_decay: float = 5e-4  # L2 penalty, part of the gradient
+    milestones: tuple[int, ...] = ()  # epochs after which the learning rate is multiplied by gamma
+    gamma: float = field(default=0.1, metadata=ADDED)  # factor of the learning rate at a milestone
     flip: bool = False  # mirror half of the images left to right
     crop: int = 0  # zero padding before a random crop back to size, pixels
     adversary: Adversary = Adversary()  # trains on its images where eps > 0
@@ -54,6 +68,13 @@ class Recipe:
                 "a recipe needs epochs >= 1, batch >= 2 (batch norm), lr > 0, weight_decay >= 0 and crop >= 0, "
                 f"not {self.epochs}, {self.batch}, {self.lr}, {self.weight_decay} and {self.crop}"
             )
+        if self.optimizer not in OPTIMIZERS or not 0 <= self.momentum < 1 or not 0 < self.gamma <= 1:
+            raise UserError(
+                "a recipe needs optimizer adam or sgd, 0 <= momentum < 1 and 0 < gamma <= 1, "
+                f"not {self.optimizer}, {self.momentum} and {self.gamma}"
+            )
+        if self.monitor.craft != "eval":
+            raise UserError("a monitor crafts in eval mode: it must not move the batch-norm statistics it judges")
 
 
 @dataclass(frozen=True)
@@ -92,7 +113,7 @@ def train_classifier(
     torch.manual_seed(derive(recipe.seed, "init"))
     model = build().to(device).to(memory_format=torch.channels_last)
     best = copy.deepcopy(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizer = make_optimizer(model, recipe)
     curve: list[Epoch] = []
     facts = checkpoint.restore({"model": model, "best": best}, optimizer) if checkpoint else None
     if facts is not None:
@@ -109,6 +130,14 @@ def train_classifier(
     return best.eval(), curve
 
 
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over all of the model's weights."""
+    if recipe.optimizer == "sgd":
+        momentum, decay = recipe.momentum, recipe.weight_decay
+        return torch.optim.SGD(model.parameters(), lr=recipe.lr, momentum=momentum, weight_decay=decay)
+    return torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+
+
 def score(row: Epoch, recipe: Recipe) -> float:
     """The validation accuracy that selects the epoch."""
     return row.robust_accuracy if recipe.select == "robust" else row.clean_accuracy
@@ -118,7 +147,7 @@ def train_epoch(
     model: nn.Module, optimizer: torch.optim.Optimizer, data: Images, recipe: Recipe, epoch: int, label: str
 ) -> float:
     """One pass; the mean training loss. A last batch of a single image is dropped (batch norm needs two)."""
-    rate = recipe.lr * 0.1 ** sum(epoch >= milestone for milestone in recipe.milestones)
+    rate = recipe.lr * recipe.gamma ** sum(epoch >= milestone for milestone in recipe.milestones)
     for group in optimizer.param_groups:
         group["lr"] = rate
     order = torch.randperm(len(data.x), generator=generator(recipe.seed, "order", epoch))
@@ -149,14 +178,15 @@ def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y:
 
 
 def adversarial_images(model: nn.Module, x: Tensor, y: Tensor, adversary: Adversary, draws: torch.Generator) -> Tensor:
-    """PGD images against the model in eval mode: attack passes must not move batch-norm statistics."""
-    start = torch.rand(x.shape, generator=draws).mul_(2).sub_(1).to(x.device)
-    model.eval()
+    """PGD images against the model in the adversary's mode; in eval mode batch-norm statistics stay as they are."""
+    ball = ball_of(adversary.norm, adversary.eps)
+    start = ball.offset(x, BatchStream(draws, len(x)))
+    model.train(adversary.craft == "train")
     return ascend(
         model,
         x,
         lambda logits: F.cross_entropy(logits, y, reduction="none"),
-        eps=adversary.eps,
+        ball=ball,
         alpha=adversary.alpha,
         steps=adversary.steps,
         start=start,

@@ -1,34 +1,45 @@
-"""What every L-infinity attack shares: the ball, per-image starts, the model's mode, the ascent loop."""
+"""What the iterative attacks share: their options, per-image starts, the model's mode, the ascent loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torchattacks.attack import Attack
 
+from robustgen.attacks.ball import Ball, Norm, ball_of
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
-from robustgen.options import Ratio
+from robustgen.options import ADDED, Ratio
 from robustgen.seeding import ImageStreams
 
 Objective = Callable[[Tensor], Tensor]  # logits (N, K) -> value to raise (N,)
 Callback = Callable[[int, Tensor], None]  # steps done, logits (N, K) there
 
-TOLERANCE = 1e-6  # float32 rounding of x + δ, in pixel units
-
 
 @dataclass(frozen=True, kw_only=True)
-class LinfOptions:
-    eps: Ratio = 8 / 255  # radius of the L∞ ball, pixel units in [0, 1]
+class BallOptions:
+    eps: Ratio = 8 / 255  # radius of the ball, pixel units in [0, 1]; of an L2 ball the length of the whole change
+    norm: Norm = field(default="linf", metadata=ADDED)  # in which radius and steps are measured
     seed: int = 0  # of the per-image random streams
 
     def __post_init__(self) -> None:
         if not self.eps >= 0 or getattr(self, "steps", 0) < 0 or not getattr(self, "alpha", 1) > 0:
             raise UserError(f"an attack needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
+        ball_of(self.norm, self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinfOptions(BallOptions):
+    norm: Literal["linf"] = field(default="linf", metadata=ADDED)  # this attack has no other
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.norm != "linf":
+            raise UserError(f"norm is {self.norm}, but this attack is for linf only; use pgd")
 
 
 def ascend(
@@ -36,20 +47,20 @@ def ascend(
     x: Tensor,
     objective: Objective,
     *,
-    eps: float,
+    ball: Ball,
     alpha: float,
     steps: int,
     start: Tensor | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Projected sign-gradient ascent of `objective(model(x))` in the eps-ball around x (Madry et al. 2018, Eq. 2).
+    """Projected ascent of `objective(model(x))` in the ball around x, steps of length alpha (Madry et al. 2018, Eq. 2).
 
-    `start` (same shape as x, in [-1, 1]) is the initial offset in units of eps; None starts at x itself.
+    `start` (same shape as x) is the initial offset in units of the radius; None starts at x itself.
     Objectives are summed, not averaged, over the batch: the step does not depend on who shares it.
     `callback(k, logits)` sees the logits after k = 0..steps steps (one forward pass more).
     """
-    lower, upper = (x - eps).clamp_(min=0), (x + eps).clamp_(max=1)
-    adversarial = x.clone() if start is None else torch.clamp(x + eps * start, lower, upper)
+    x = x.detach()
+    adversarial = x.clone() if start is None else ball.project(x + ball.eps * start, x)
     for step in range(steps):
         adversarial.requires_grad_()
         with torch.enable_grad():
@@ -57,23 +68,22 @@ def ascend(
             (gradient,) = torch.autograd.grad(objective(logits).sum(), adversarial)
         if callback is not None:
             callback(step, logits.detach())
-        adversarial = adversarial.detach().add_(gradient.sign_(), alpha=alpha)
-        adversarial = torch.clamp(adversarial, lower, upper, out=adversarial)
+        adversarial = ball.project(adversarial.detach().add_(ball.ascent(gradient), alpha=alpha), x)
     if callback is not None:
         with torch.no_grad():
             callback(steps, model(adversarial))
     return adversarial
 
 
-class LinfAttack(Attack):  # type: ignore[misc]
-    """Base of the L∞ attacks: a torchattacks `Attack` with keyword-only options that leaves the model as it was.
+class BallAttack(Attack):  # type: ignore[misc]
+    """Base of the attacks: a torchattacks `Attack` with keyword-only options that leaves the model as it was.
 
     `Options` is the attack's frozen dataclass; `HePGD(model, eps=8 / 255, lam=1.2)` fills it. The call takes images
     (N, C, H, W) in [0, 1], labels (N,) and the images' positions in their data set (default 0..N-1), which seed the
     random streams, and returns images of the same shape within eps (asserted) and within [0, 1].
     """
 
-    Options: type[Any] = LinfOptions
+    Options: type[Any] = BallOptions
 
     def __init__(self, model: nn.Module, **options: Any) -> None:
         Attack.__init__(self, type(self).__name__, model)  # not super(): torchattacks' own subclasses ask for more
@@ -98,9 +108,15 @@ class LinfAttack(Attack):  # type: ignore[misc]
             for module, mode in modes:
                 module.training = mode
         check_images(adversarial)
-        distance = float((adversarial - x).abs().max())
-        assert distance <= self.eps + TOLERANCE, f"{type(self).__name__} left its ball: {distance} > {self.eps}"
+        distance = float(self.ball.distance(adversarial, x).max())
+        limit = self.ball.eps + self.ball.tolerance
+        assert distance <= limit, f"{type(self).__name__} left its ball: {distance} > {self.ball.eps}"
         return adversarial
+
+    @property
+    def ball(self) -> Ball:
+        """The ball that the options name."""
+        return ball_of(self.options.norm, self.options.eps)
 
     @property
     def streams(self) -> ImageStreams:
@@ -116,5 +132,5 @@ class LinfAttack(Attack):  # type: ignore[misc]
         object.__setattr__(self, "_streams", streams)
 
     def uniform_start(self, x: Tensor) -> Tensor:
-        """Offsets from U[-1, 1) shaped as x, each image from its own stream."""
-        return self.streams.uniform(x.shape[1:], x.device) * 2 - 1
+        """Offsets shaped as x, uniform in the ball of radius 1, each image from its own stream."""
+        return self.ball.offset(x, self.streams)

@@ -1,0 +1,240 @@
+"""Time our Langevin sampler against the plain loop: same network, states and step size, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from robustgen import models
+from robustgen.models.nijkamp import Config, Nijkamp
+from robustgen.records import processor, versions
+from robustgen.sampling.langevin import CHUNK, Force, force, langevin, micro_batch, stream_noise
+from robustgen.seeding import ImageStreams
+
+IMAGES = 100
+NETWORKS = {
+    "paper": Config(size=32, channels=3, width=32, tau=0.01),
+    "quick": Config(size=16, channels=1, width=8, tau=0.05),
+}
+LONG, PAPER_SECONDS = 1500, 13.0  # Hill et al., App. E: steps, and their seconds on an RTX 2070 Super
+TOLERANCE = 1e-3  # of the largest move in CHUNK steps without noise: kernels for another memory layout round otherwise
+OURS, PLAIN = "robustgen", "plain loop"
+
+Sampler = Callable[[Tensor, int, float], Tensor]  # states, steps, eta -> states
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds of every sampler's rounds of `steps` steps, and how far its states end from the plain loop's."""
+
+    seconds: dict[str, list[float]]
+    steps: int
+    difference: float  # without noise, as a share of the largest move of a pixel
+
+    def rate(self, name: str) -> float:
+        """Langevin updates of the whole batch per second, in the best round."""
+        return self.steps / min(self.seconds[name])
+
+    def ratio(self, name: str) -> float:
+        """Best rate over the plain loop's."""
+        return self.rate(name) / self.rate(PLAIN)
+
+    def paired(self, name: str) -> float:
+        """Median over the rounds of the plain loop's time over this one's."""
+        pairs = zip(self.seconds[PLAIN], self.seconds[name], strict=True)
+        return median(plain / own for plain, own in pairs)
+
+
+def network(config: Config) -> Nijkamp:
+    """An untrained network with forces as large as a trained one's. Its parameters require gradients, as any do."""
+    torch.manual_seed(0)
+    model = models.build(config)
+    assert isinstance(model, Nijkamp)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(2)
+    return model
+
+
+def plain(model: Nijkamp) -> Sampler:
+    """What the equation says: autograd through the network in its default layout, noise drawn step by step."""
+
+    def sample(v: Tensor, steps: int, eta: float) -> Tensor:
+        for _ in range(steps):
+            v = v.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(model(v).sum(), v)
+            v = v - gradient + eta * model.tau * torch.randn_like(v)
+        return v.detach()
+
+    return sample
+
+
+def ours(model: Nijkamp, device: torch.device, step: Force | None = None) -> Sampler:
+    """The sampler of the defence, with a random stream per image; `step` replaces its force."""
+    shape = (model.config.channels, model.config.size, model.config.size)
+    noise = stream_noise(ImageStreams(0, range(IMAGES), device), shape, 1, device)
+
+    def sample(v: Tensor, steps: int, eta: float) -> Tensor:
+        together = micro_batch(model, device)
+        return langevin(step or force(model), v, noise, steps=steps, tau=model.tau, eta=eta, micro_batch=together)
+
+    return sample
+
+
+def graphed(model: Nijkamp, device: torch.device) -> Sampler:
+    """Our sampler as a CUDA graph of CHUNK steps: one launch for all their kernels."""
+    shape = (model.config.channels, model.config.size, model.config.size)
+    noise = stream_noise(ImageStreams(0, range(IMAGES), device), shape, 1, device)
+    v = torch.zeros(IMAGES, *shape, device=device).contiguous(memory_format=torch.channels_last)
+    draws = torch.zeros(CHUNK, IMAGES, *shape, device=device)
+
+    @torch.no_grad()
+    def advance() -> None:
+        state = v
+        for z in draws:
+            state = state - model.force(state) + z
+        v.copy_(state)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # libraries choose their kernels and make their workspaces before the capture
+        advance()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        advance()
+
+    def sample(start: Tensor, steps: int, eta: float) -> Tensor:
+        v.copy_(start)
+        for _ in range(steps // CHUNK):
+            torch.mul(noise(CHUNK), eta * model.tau, out=draws)
+            graph.replay()
+        return v.clone()
+
+    return sample
+
+
+def samplers(config: Config, device: torch.device) -> dict[str, Sampler]:
+    """The plain loop, ours, and on a GPU ours compiled and as a CUDA graph."""
+    fast = network(config).to(device).to(memory_format=torch.channels_last)
+    found = {PLAIN: plain(network(config).to(device)), OURS: ours(fast, device)}
+    if device.type == "cuda":
+        found["torch.compile"] = ours(fast, device, torch.compile(fast.force))
+        found["CUDA graph"] = graphed(fast, device)
+    return found
+
+
+def timed(sampler: Sampler, v: Tensor, steps: int) -> float:
+    finish(v.device)
+    start = time.perf_counter()
+    sampler(v, steps, 1.0)
+    finish(v.device)
+    return time.perf_counter() - start
+
+
+def finish(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def compare(config: Config, steps: int, repetitions: int, device: torch.device) -> Result:
+    """All samplers in turn, `repetitions` rounds after one to warm up; every other round goes backwards."""
+    known = samplers(config, device)
+    v = torch.rand(IMAGES, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(1))
+    v = (2 * v - 1).to(device)
+    ends = {name: sampler(v, CHUNK, 0.0) for name, sampler in known.items()}
+    move = float((ends[PLAIN] - v).abs().max())
+    difference = max(float((end - ends[PLAIN]).abs().max()) / move for end in ends.values())
+    seconds: dict[str, list[float]] = {name: [] for name in known}
+    names = list(known)
+    for repetition in range(repetitions):
+        for name in names if repetition % 2 == 0 else names[::-1]:
+            seconds[name].append(timed(known[name], v, steps))
+    return Result(seconds, steps, difference)
+
+
+def step_flops(config: Config) -> int:
+    """Floating-point operations of one force on the batch, counted at the convolutions, forward and backward."""
+    model = network(config)
+    with FlopCounterMode(display=False) as counter:
+        model.force(torch.zeros(IMAGES, config.channels, config.size, config.size))
+    return int(counter.get_total_flops())
+
+
+def matmul_rate(device: torch.device, repetitions: int = 10) -> float:
+    """Operations per second of a large matrix product: what the device reaches where nothing else is in the way.
+
+    On a GPU in TF32, in which its convolutions compute, too.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = True
+    side = 8192 if device.type == "cuda" else 1024
+    a = torch.rand(side, side, device=device)
+    best = float("inf")
+    for _ in range(repetitions + 1):
+        finish(device)
+        start = time.perf_counter()
+        a @ a
+        finish(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
+
+
+def line(network: str, sampler: str, *numbers: str) -> str:
+    widths = (11, 8, 8, 15, 11)
+    return f"{network:8}{sampler:15}" + "".join(
+        f"{number:>{width}}" for number, width in zip(numbers, widths, strict=True)
+    )
+
+
+def report(name: str, config: Config, found: Result, peak: float) -> None:
+    """Lines of the table: one for each sampler."""
+    flops = step_flops(config)
+    for sampler in found.seconds:
+        rate = found.rate(sampler)
+        share = flops * rate / peak
+        numbers = (f"{rate:.1f}", f"{found.ratio(sampler):.2f}", f"{found.paired(sampler):.2f}", f"{LONG / rate:.1f}")
+        print(line(name, sampler, *numbers, f"{share:.0%}"), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a table; 1 where the samplers disagree, else 0."""
+    parser = argparse.ArgumentParser(prog=f"python benchmarks/{Path(__file__).name}", description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=6, help="timed rounds (default 6)")
+    parser.add_argument("--steps", type=int, default=CHUNK, help=f"steps in a round (default {CHUNK})")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch (default 1)")
+    parser.add_argument("--networks", choices=NETWORKS, nargs="+", default=list(NETWORKS), help="which networks")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu or cuda")
+    options = parser.parse_args(arguments)
+    if options.steps % CHUNK or options.steps < 1 or options.repetitions < 1:
+        parser.error(f"--steps must be a multiple of {CHUNK}, the noise drawn at once, and --repetitions at least 1")
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    gpu = f", {torch.cuda.get_device_name()}" if device.type == "cuda" else ""
+    print(f"{processor()}, {options.threads} thread(s){gpu}, torch {versions('torch')['torch']}")
+    print(f"Langevin steps of {IMAGES} images, {options.repetitions} rounds of {options.steps} steps\n")
+    peak = matmul_rate(device)
+    print(line("network", "sampler", "updates/s", "ratio", "paired", f"{LONG} steps, s", "of matmul"))
+    equal = True
+    for name in options.networks:
+        found = compare(NETWORKS[name], options.steps, options.repetitions, device)
+        report(name, NETWORKS[name], found, peak)
+        equal &= found.difference <= TOLERANCE
+    print(f"\nratio: best updates/s over the plain loop's; paired: median over rounds; {LONG} steps on the paper's")
+    print(f"network took its authors about {PAPER_SECONDS:g} s on an RTX 2070 Super; matmul: {peak / 1e9:.0f} GFLOP/s")
+    if not equal:
+        print(
+            f"FAILED: without noise, states differ by more than {TOLERANCE:.0e} of the largest move after {CHUNK} steps"
+        )
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

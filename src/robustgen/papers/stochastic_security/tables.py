@@ -1,0 +1,169 @@
+"""Tables 1, 2 and 3: accuracies on natural images and under attack, in percent, beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from robustgen.evaluation.rows import Row
+from robustgen.evaluation.statistics import Estimate
+from robustgen.papers.reference import reference
+from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy
+
+NATURAL, ADVERSARIAL, FALSE_BREAKS = "natural", "adversarial", "false breaks"
+OURS, AT_LINF, AT_L2 = "EBM defence: BPDA+EOT", "Adversarial training (L∞): PGD", "Adversarial training (L2): PGD"
+ZERO, BLIND, NONE = "EBM defence: BPDA+EOT at zero radius", "EBM defence: PGD blind to it", "No defence: PGD"
+MODELS = {"ours": "Ours", "twin": "Ours, non-convergent EBM", "igebm": "IGEBM", "jem": "JEM"}
+RUNS = ("base classifier", "short run", "long run")
+ELSEWHERE = ("SVHN", "CIFAR-100")  # the data sets of Table 3
+
+
+class Table:
+    """Rows of one table, each with the paper's number for its data set beside it."""
+
+    def __init__(self, item: str, scale: str) -> None:
+        self.item = item
+        self.scale = scale
+        self.known = reference(__package__)
+
+    def row(
+        self, dataset: str, line: str, column: str, estimate: Estimate, method: str, beside: str | None = None
+    ) -> Row:
+        """A number of ours in percent; `beside` is the data set whose number of the paper's stands beside it."""
+        number = self.known.get((beside or dataset, line, column))
+        if number is not None:
+            method += f"; the paper's number: {beside or dataset}, {number.source}"
+        return Row(
+            paper="stochastic-security",
+            item=self.item,
+            row=line,
+            column=column,
+            scale=self.scale,
+            dataset=dataset,
+            n=estimate.n,
+            value=100 * estimate.value,
+            low=100 * estimate.low,
+            high=100 * estimate.high,
+            unit="%",
+            reference=None if number is None else number.value,
+            method=method,
+        )
+
+    def alone(self, dataset: str, line: str, column: str, shown_under: str | None = None) -> Iterator[Row]:
+        """The paper's number without one of ours, where it gives one."""
+        number = self.known.get((dataset, line, column))
+        if number is not None:
+            yield Row(
+                paper="stochastic-security",
+                item=self.item,
+                row=line,
+                column=column,
+                scale=self.scale,
+                dataset=shown_under or dataset,
+                n=None,
+                value=None,
+                low=None,
+                high=None,
+                unit="%",
+                reference=number.value,
+                method=f"not ours; the paper's number: {dataset}, {number.source}",
+            )
+
+    def borrowed(self, dataset: str, shown_under: str) -> Iterator[Row]:
+        """Every line of this table that the paper took from others."""
+        for (where, line, column), number in self.known.items():
+            if where == dataset and "borrowed" in line and number.source.startswith(f"{self.item},"):
+                yield from self.alone(dataset, line, column, shown_under)
+
+
+def table1(found: Measured) -> list[Row]:
+    """Accuracy of each energy-based defence against PGD on its base classifier."""
+    table = Table("Table 1", found.scale)
+    rows: list[Row] = []
+    for role, line in MODELS.items():
+        study = getattr(found, role)
+        for run, steps in zip(RUNS, (0, found.short, found.long), strict=True):
+            for column, attacked in ((NATURAL, False), (ADVERSARIAL, True)):
+                name = f"{run}, {column}"
+                if study is None:
+                    rows += table.alone("CIFAR-10", line, name, found.dataset)
+                else:
+                    estimate = accuracy(study.correct(steps, attacked=attacked))
+                    method = study.method(steps, attacked=attacked)
+                    rows.append(table.row(found.dataset, line, name, estimate, method, "CIFAR-10"))
+    return rows
+
+
+def table2(found: Measured) -> list[Row]:
+    """Defences under white-box L∞ attacks at one radius; first ours, then controls, then what the paper borrows."""
+    table = Table("Table 2", found.scale)
+
+    def both(line: str, study: Defense, point: int) -> Iterator[Row]:
+        method = study.method(point)
+        right = {NATURAL: study.natural(point), ADVERSARIAL: study.robust(point)}
+        for column, which in right.items():
+            yield table.row(found.dataset, line, column, accuracy(which), method, "CIFAR-10")
+
+    rows: list[Row] = []
+    if found.main is None:
+        for column in (NATURAL, ADVERSARIAL):
+            rows += table.alone("CIFAR-10", OURS, column, found.dataset)
+    else:
+        rows += both(OURS, found.main, found.main.point(norm="linf", eps=found.eps, langevin_steps=found.long))
+        rows += _false_breaks(table, found, found.main)
+    for line, study in ((AT_LINF, found.at_linf), (AT_L2, found.at_l2)):
+        if study is not None and study.has(norm="linf", eps=found.eps):
+            rows += both(line, study, study.point(norm="linf", eps=found.eps))
+    if found.ours is not None:
+        for line, steps in ((BLIND, found.long), (NONE, 0)):
+            for column, attacked in ((NATURAL, False), (ADVERSARIAL, True)):
+                right = found.ours.correct(steps, attacked=attacked)
+                method = found.ours.method(steps, attacked=attacked)
+                rows.append(table.row(found.dataset, line, column, accuracy(right), method, "CIFAR-10"))
+    for line, study, point in unrolled_pairs(found):
+        rows += both(line, study, point)
+    return [*rows, *table.borrowed("CIFAR-10", found.dataset)]
+
+
+def unrolled_pairs(found: Measured) -> Iterator[tuple[str, Defense, int]]:
+    """Few-step defences under the full gradient, each followed by the same defence under BPDA+EOT where that was run.
+
+    (line, study, grid point).
+    """
+    if found.full_gradient is None:
+        return
+    for steps in found.full_gradient.values("langevin_steps", norm="linf", eps=found.eps):
+        wanted = {"norm": "linf", "eps": found.eps, "langevin_steps": steps}
+        name = f"EBM defence of {steps} Langevin steps"
+        yield f"{name}: full gradient", found.full_gradient, found.full_gradient.point(**wanted)
+        if found.steps_ours is not None and found.steps_ours.has(**wanted):
+            yield f"{name}: BPDA+EOT", found.steps_ours, found.steps_ours.point(**wanted)
+
+
+def _false_breaks(table: Table, found: Measured, study: Defense) -> Iterator[Row]:
+    control = {"norm": "linf", "eps": 0.0, "langevin_steps": found.long}
+    if study.has(**control):
+        point = study.point(**control)
+        right = study.natural(point)
+        if right.any():
+            estimate = accuracy(study.broken(point)[right])
+            method = f"{study.method(point)}; share of the images that are right without attack"
+            yield table.row(found.dataset, ZERO, FALSE_BREAKS, estimate, method)
+
+
+def table3(found: Measured) -> list[Row]:
+    """Other data sets under the parameters of Table 2."""
+    table = Table("Table 3", found.scale)
+    rows: list[Row] = []
+    for dataset, ours, trained in found.others:
+        for line, study in ((OURS, ours), (AT_LINF, trained)):
+            point = study.point(norm="linf", eps=found.eps)
+            for column, right in ((NATURAL, study.natural(point)), (ADVERSARIAL, study.robust(point))):
+                rows.append(table.row(dataset, line, column, accuracy(right), study.method(point)))
+    here = [dataset for dataset, _, _ in found.others]
+    for dataset in (*here, *(name for name in ELSEWHERE if name not in here)):
+        if dataset not in here:
+            for line in (OURS, AT_LINF):
+                for column in (NATURAL, ADVERSARIAL):
+                    rows += table.alone(dataset, line, column)
+        rows += table.borrowed(dataset, dataset)
+    return rows

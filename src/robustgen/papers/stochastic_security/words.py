@@ -1,0 +1,73 @@
+"""Settings of attacks and defences in words, for the lines below tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+NORMS = {"linf": "L∞", "l2": "L2"}
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "mnist": "MNIST",
+    "fashion": "Fashion-MNIST",
+    "digits16": "digits 16×16",
+    "digits32": "digits 32×32",
+}
+
+
+def named(dataset: str) -> str:
+    """A data set as people write it."""
+    return NAMES.get(dataset, dataset)
+
+
+def radius(value: float) -> str:
+    """A length in pixels of [0, 1]: 8/255 where it is a small whole number of grey levels, else the decimal."""
+    levels = value * 255
+    return f"{levels:.0f}/255" if 0 < levels < 100 and abs(levels - round(levels)) < 1e-6 else f"{value:.4g}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}" + ("" if count == 1 else "s")
+
+
+def attack_words(options: Mapping[str, Any], point: Mapping[str, Any]) -> str:
+    """Attack and defence at one grid point of Algorithm 1: norm, radius, step, N, H_adv, H_def, K, τ, seed."""
+    langevin, draws, verify = point["langevin_steps"], point["draws"], point["verify"]
+    full = options.get("gradient") == "full"
+    name = "PGD" if not langevin else "PGD on the full gradient, EOT" if full else "BPDA+EOT"
+    words = [name, f"{NORMS[point['norm']]} eps {radius(point['eps'])}"]
+    words += [f"step {radius(options['step'] * point['eps'])}"] if point["eps"] else []
+    words += [plural(options["steps"], "update"), plural(options["restarts"], "random start")]
+    if langevin:
+        words += [f"H_adv {draws}", f"breaks confirmed with H_def {verify} fresh draws"]
+        words += [plural(langevin, "Langevin step")]
+        words += list(_defence(options))
+    return ", ".join([*words, f"seed {options['seed']}"])
+
+
+def blind_words(options: Mapping[str, Any], steps: int, *, draws: int, attacked: bool) -> str:
+    """How an image was classified after `steps` Langevin steps, natural or under an attack blind to them."""
+    words = [_blind_attack(options)] if attacked else ["natural images"]
+    if steps:
+        words += [plural(steps, "Langevin step"), f"H {draws}", *_defence(options), f"seed {options['seed']}"]
+    return ", ".join(words)
+
+
+def _blind_attack(options: Mapping[str, Any]) -> str:
+    attack = options.get("attack")
+    if not isinstance(attack, Mapping):
+        return "PGD on the base classifier"
+    words = ["PGD on the base classifier", f"L∞ eps {radius(attack['eps'])}"]
+    words += [f"step {radius(attack['alpha'])}"] if "alpha" in attack else []
+    words += [plural(attack["steps"], "update")] if "steps" in attack else []
+    words += [f"attack's seed {attack['seed']}"] if "seed" in attack else []
+    return ", ".join(words)
+
+
+def _defence(options: Mapping[str, Any]) -> Iterator[str]:
+    if "tau" in options:
+        yield f"τ {options['tau']:g}"
+    if "average" in options:
+        yield f"mean of {str(options['average']).replace('_', '-')}"

@@ -1,0 +1,163 @@
+"""Purify natural images, and images attacked in ignorance of the defence, by Langevin dynamics and classify them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from robustgen import models
+from robustgen.data import ImageSet, load_split
+from robustgen.errors import UserError
+from robustgen.io import existing, load_arrays, save_arrays
+from robustgen.progress import progress
+from robustgen.stages.compute import Compute, check_data, prepare
+from robustgen.stages.ebms import load_ebm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from robustgen.defenses.langevin import LangevinDefense
+    from robustgen.seeding import ImageStreams
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Compute):
+    classifier: Path  # the defended classifier f, safetensors
+    classifier_arch: str | None = None  # architecture its file must hold; in the pipeline its source is a dependency
+    ebm: Path  # the energy-based model that purifies; where it is its own classifier, the same file
+    ebm_arch: str | None = None  # architecture its file must hold; in the pipeline its source is a dependency
+    data: Path  # images, as `robustgen fetch` writes them
+    adversarial: Path  # test images attacked through the classifier alone, as `robustgen attack` writes them
+    out: Path  # logits to write, npz
+    images: int  # test images, the first of the adversarial set
+    steps: tuple[int, ...]  # Langevin steps K at which the chains are looked at, ascending; 0 is the classifier alone
+    draws: int = 1  # H, chains behind one prediction
+    average: Literal["logits", "softmax", "log_softmax"] = "logits"  # what is averaged over them
+    batch: int = 64  # images purified together; with their chains they set the memory in use
+    seed: int = 0  # of the per-image random streams
+
+
+def run(options: Options) -> None:
+    from robustgen.defenses.langevin import LangevinDefense
+
+    if not options.steps or list(options.steps) != sorted({*options.steps}) or options.steps[0] < 0:
+        raise UserError(f"steps are {options.steps}; give different numbers from 0 on, in ascending order")
+    if options.batch < 1:
+        raise UserError(f"batch is {options.batch}; give at least 1 image")
+    device = prepare(options)
+    test = load_split(options.data, "test")
+    classifier = models.load(options.classifier, device, options.classifier_arch)
+    check_data(classifier, test, options.data)
+    ebm = load_ebm(options.ebm, device, options.ebm_arch, test, options.data)
+    natural, adversarial, rows = pairs(options, test)
+    defense = LangevinDefense(
+        classifier, ebm, steps=options.steps[-1], draws=options.draws, average=options.average
+    ).eval()
+    arrays: dict[str, np.ndarray] = {}
+    for name, images in (("natural", natural), ("adversarial", adversarial)):
+        arrays[f"{name}_logits"], draws = draw_logits(defense, name, images, options)
+        if name == "natural":
+            arrays["natural_draws"] = draws
+    arrays |= {"steps": np.array(options.steps), "labels": natural.labels.numpy(), "indices": rows}
+    arrays["config"] = np.array(json.dumps(asdict(options), sort_keys=True, default=str))
+    save_arrays(options.out, arrays)
+
+
+def pairs(options: Options, test: ImageSet) -> tuple[ImageSet, ImageSet, np.ndarray]:
+    """Natural and attacked images of the first `options.images` of the adversarial set, and their rows in `test`.
+
+    Raises UserError where the file is missing, holds too few images, or was not made from these images.
+    """
+    import torch
+
+    existing(options.adversarial, "adversarial set")
+    found = load_arrays(options.adversarial, "test_adversarial", "test_indices", "config")
+    rows = found["test_indices"][: options.images]
+    if options.images < 1 or len(rows) < options.images:
+        held = len(found["test_indices"])
+        raise UserError(f"images is {options.images}; {options.adversarial} holds {held}, so give 1 to {held}")
+    attacked = torch.from_numpy(found["test_adversarial"][: options.images])
+    problem = _foreign(attacked, rows, test, json.loads(str(found["config"])))
+    if problem:
+        raise UserError(f"{options.adversarial} was not made from {options.data}: {problem}; attack these images first")
+    natural = ImageSet(
+        images=test.images[rows], labels=test.labels[rows], indices=test.indices[rows], classes=test.classes
+    )
+    return natural, replace(natural, images=attacked), rows
+
+
+def _foreign(attacked: Tensor, rows: np.ndarray, test: ImageSet, attack: dict[str, Any]) -> str | None:
+    """What shows that attacked images were not made from these rows of `test`, in a few words; None if nothing does."""
+    from robustgen.attacks.ball import ball_of
+
+    if attacked.shape[1:] != test.images.shape[1:]:
+        found, wanted = ("x".join(map(str, each.shape[1:])) for each in (attacked, test.images))
+        return f"its images are {found}, not {wanted}"
+    if rows.min() < 0 or rows.max() >= len(test):
+        return f"its rows run to {rows.max()}, but there are {len(test)} test images"
+    ball = ball_of(attack.get("norm", "linf"), attack["eps"])
+    distance = float(ball.distance(attacked, test.images[rows]).max())
+    if not distance <= ball.eps + ball.tolerance:
+        return f"an image lies {distance:.3g} away from its original, but the attack's eps is {ball.eps:.3g}"
+    return None
+
+
+def draw_logits(
+    defense: LangevinDefense, name: str, images: ImageSet, options: Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (S, N, K) of the defence at each of the S step counts, and those of its draws (N, H, K) at the last.
+
+    `name` tells the random streams of two sets of the same images apart.
+    """
+    import torch
+
+    from robustgen.seeding import ImageStreams, derive
+
+    device = next(defense.parameters()).device
+    batches = torch.arange(len(images)).split(options.batch)
+    combined, last = [], []
+    for rows in progress(batches, total=len(batches), label=f"{options.out.stem} {name}"):
+        streams = ImageStreams(derive(options.seed, name), images.indices[rows].tolist(), device)
+        along = along_chain(defense, images.images[rows].to(device), options.steps, streams)
+        combined.append(torch.stack([defense.combine(logits) for logits in along]).cpu())
+        last.append(along[-1].cpu())
+    return torch.cat(combined, 1).numpy(), torch.cat(last).numpy()
+
+
+def along_chain(defense: LangevinDefense, x: Tensor, steps: Sequence[int], streams: ImageStreams) -> list[Tensor]:
+    """The draws' logits (N, H, K) after each of the ascending numbers `steps` of Langevin steps of one chain per draw.
+
+    After 0 steps they are the classifier's own. Raises UserError where a chain diverges.
+    """
+    import torch
+
+    from robustgen.attacks.bpda_eot import check_logits
+    from robustgen.sampling.langevin import force, langevin, micro_batch, stream_noise
+
+    found: list[Tensor] = []
+
+    @torch.no_grad()
+    def look(step: int, v: Tensor) -> None:
+        found.append(defense.logits(((v + 1) / 2).unflatten(0, (len(x), defense.draws))))
+        check_logits(found[-1])
+
+    if steps[0] == 0:
+        with torch.no_grad():
+            found.append(defense.logits(x.unsqueeze(1).expand(-1, defense.draws, *x.shape[1:])))
+    ebm: Any = defense.ebm
+    langevin(
+        force(ebm),
+        (2 * x - 1).repeat_interleave(defense.draws, 0),
+        stream_noise(streams, x.shape[1:], defense.draws, x.device),
+        steps=steps[-1],
+        tau=ebm.tau,
+        callback=look,
+        at=steps,
+        micro_batch=micro_batch(ebm, x.device),
+    )
+    return found

@@ -1,0 +1,78 @@
+"""Train an energy-based model by maximum likelihood with persistent Langevin chains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from robustgen import models
+from robustgen.data import load_split
+from robustgen.errors import UserError
+from robustgen.io import save_csv, sha256
+from robustgen.stages.compute import Compute, chosen, prepare
+from robustgen.training.checkpoint import Checkpoint
+from robustgen.training.ebm import Recipe, Window, train_ebm
+from robustgen.training.snapshots import save_snapshots
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Compute, Generic[M]):
+    data: Path  # images, as `robustgen fetch` writes them; labels are not used
+    out: Path  # model to write, safetensors
+    snapshots: Path  # models along the way to write, one safetensors file
+    curve: Path  # training curve to write, CSV
+    model: M  # the network: --model.arch chooses which options it has
+    recipe: Recipe  # how it is trained
+
+
+def options_type(args: Sequence[str]) -> type[Options[object]]:
+    """The options of the architecture that `args` name."""
+    config: type[object] = models.config_type(chosen(args, "--model.arch", "nijkamp"))
+    return Options[config]  # type: ignore[valid-type]
+
+
+def identity(options: Options[Any]) -> dict[str, Any]:
+    """What a checkpoint belongs to: options, data, the code that trains, torch. A change in any starts afresh."""
+    import torch
+
+    from robustgen import seeding
+    from robustgen.sampling import langevin
+    from robustgen.training import ebm
+
+    network = import_module(f"robustgen.models.{options.model.arch}")
+    sources = [Path(str(module.__file__)).read_bytes() for module in (ebm, langevin, seeding, network)]
+    return {
+        **asdict(options),
+        "device": options.device.partition(":")[0],
+        "data": sha256(options.data.read_bytes()),
+        "sources": sha256(b"".join(sources)),
+        "torch": torch.__version__,
+    }
+
+
+def run(options: Options[Any]) -> None:
+    device = prepare(options)
+    train = load_split(options.data, "train")
+    config = options.model
+    if tuple(train.images.shape[1:]) != (config.channels, config.size, config.size):
+        found = "x".join(map(str, train.images.shape[1:]))
+        wanted = f"{config.channels}x{config.size}x{config.size}"
+        raise UserError(f"{options.data}: images are {found} where the model needs {wanted}; use its own data file")
+    checkpoint = Checkpoint(identity(options))
+    trained = train_ebm(
+        lambda: models.build(config),
+        train.images,
+        options.recipe,
+        device=device,
+        checkpoint=checkpoint,
+        label=options.out.stem,
+    )
+    save_csv(options.curve, [field.name for field in fields(Window)], map(astuple, trained.curve))
+    save_snapshots(options.snapshots, config, trained.snapshots)
+    models.save(options.out, trained.model, training=asdict(options.recipe))
+    checkpoint.clear()
