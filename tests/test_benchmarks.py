@@ -100,11 +100,8 @@ def test_rates(langevin: ModuleType) -> None:
 
 
 def test_operations_are_those_of_the_convolutions(langevin: ModuleType) -> None:
-    """Two operations for a weight at a place of the map forward, and two for the gradient of the layer's input.
-
-    A force needs neither the energy's value nor a gradient of the head's weights.
-    """
-    places = 9 * 8 * 16**2 + 16 * 8 * 16 * 8**2 + 16 * 16 * 32 * 4**2
+    """Two operations for a weight at a place of the map forward, and two for the gradient of the layer's input."""
+    places = 9 * 8 * 16**2 + 16 * 8 * 16 * 8**2 + 16 * 16 * 32 * 4**2 + 16 * 32
     assert langevin.step_flops(langevin.NETWORKS["quick"]) == 2 * 100 * 2 * places
 
 

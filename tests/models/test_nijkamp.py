@@ -20,7 +20,7 @@ def test_shapes_and_protocol(config: Config) -> None:
     model = Model(config)
     v = torch.rand(3, config.channels, config.size, config.size) * 2 - 1
     assert model(v).shape == (3,)
-    assert model.force(v).shape == v.shape
+    assert model.prepared_force()(v).shape == v.shape
     assert isinstance(model, EnergyModel)
 
 

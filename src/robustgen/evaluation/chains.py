@@ -99,10 +99,11 @@ class _Watch:
 
 def _walk(ebm: EnergyModel, watch: _Watch, noise: Noise, steps: int, eta: float, bar: Iterator[int]) -> Chains:
     """`steps` steps of the states in `watch`, in stretches with a check between them."""
+    drift = force(ebm)
     for start in range(0, steps, CHUNK):
         count = min(CHUNK, steps - start)
         moved = langevin(
-            force(ebm),
+            drift,
             watch.v,
             noise,
             steps=count,

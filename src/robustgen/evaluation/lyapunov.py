@@ -9,9 +9,10 @@ The separation is finite. Its tangent form, one Hessian-vector product a step, c
 a network of leaky ReLUs is piecewise linear: its Hessian is zero wherever it exists, so the tangent never changes and
 the exponent of an infinitesimal separation is 0 for every energy and every η. What differs between two chains is how
 many kinks lie between them, hence the exponent depends on the distance at which it is measured, and the distance is
-part of the result: several are followed at once. At a fraction of a kink's spacing growth is rare and sudden, a
-property of the network's facets; from about τ√D, the length of one step's noise, the pair feels the energy as the chain
-itself does. For a smooth energy all small distances give the same exponent.
+part of the result: several are followed at once. Below a kink's spacing growth is rare and sudden, above it a single
+kink outweighs the distance, and both tell of the network's facets. From about a third of τ√D, the length of one step's
+noise, a pair feels the energy as the chain itself does, and the exponents of the networks tried here no longer change
+with the distance. For a smooth energy all small distances give the same exponent.
 
 The separation is a state of its own, in float64: δ ← δ − (F(v + δ) − F(v)). Noise cancels in it exactly, and what
 float32 rounds is v + δ, by about 10⁻⁷ |v| √D, and the forces, by less.

@@ -28,10 +28,15 @@ CHUNK = 25  # steps whose noise is drawn at once: few calls, little memory; part
 
 
 def force(model: EnergyModel) -> Force:
-    """v -> ∇ scaled_energy(v): the model's own `force` where it has one, else by differentiation."""
-    own: Any = getattr(model, "force", None)
-    if own is not None:
-        return own  # type: ignore[no-any-return]
+    """v -> ∇ scaled_energy(v) for the weights as they are now.
+
+    A model may have its own: `prepared_force()`, which returns a faster one, or `force(v)`, which its dynamics change.
+    """
+    own: Any = model
+    if hasattr(own, "prepared_force"):
+        return own.prepared_force()  # type: ignore[no-any-return]
+    if hasattr(own, "force"):
+        return own.force  # type: ignore[no-any-return]
 
     def differentiated(v: Tensor) -> Tensor:
         with torch.enable_grad():

@@ -75,20 +75,27 @@ def test_more_draws_narrow_the_logits(right: Measured, tmp_path: Path) -> None:
     distributions.logits(tmp_path / "f", right)
     rows = read(tmp_path / "f.csv")
     wrong = {(row["image"], int(row["H"])): float(row["misclassified"]) for row in rows}
-    assert {h for _, h in wrong} == {1, 5, 15}  # there are 16 draws
+    assert {h for _, h in wrong} == {1, 2, 4, 8, 16}
     assert wrong["borderline", 1] > 0.3
-    assert wrong["borderline", 1] > wrong["borderline", 15] > 0
-    assert wrong["safe", 15] == 0
+    assert wrong["borderline", 1] > wrong["borderline", 16] > 0
+    assert wrong["safe", 16] == 0
 
     def spread(count: int) -> float:
         bars = [row for row in rows if (row["image"], row["H"], row["logit"]) == ("safe", str(count), "true class")]
         filled = [row for row in bars if float(row["density"]) > 0]
         return float(filled[-1]["high"]) - float(filled[0]["low"])
 
-    assert spread(1) > spread(5) > spread(15)
-    bars = [row for row in rows if (row["image"], row["H"], row["logit"]) == ("safe", "5", "runner-up")]
+    assert spread(2) > spread(4) > spread(16)
+    bars = [row for row in rows if (row["image"], row["H"], row["logit"]) == ("safe", "4", "runner-up")]
     area = sum((float(row["high"]) - float(row["low"])) * float(row["density"]) for row in bars)
     assert area == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("draws", "shown"), [(1, [1]), (8, [1, 2, 4, 8]), (20, [1, 2, 4, 8, 16]), (150, [1, 4, 16, 32, 128])]
+)
+def test_replicates_are_powers_of_two(draws: int, shown: list[int]) -> None:
+    assert distributions.replicates(draws) == shown
 
 
 def test_realised_logits_are_means_of_draws() -> None:
@@ -235,5 +242,5 @@ def test_ticks_of_a_logarithmic_axis_keep_apart() -> None:
 
 
 def test_snapshots_are_thinned_evenly() -> None:
-    assert samples.thinned(3, 8) == [0, 1, 2]
-    assert samples.thinned(9, 3) == [0, 4, 8]
+    assert drawing.thinned(3, 8) == [0, 1, 2]
+    assert drawing.thinned(9, 3) == [0, 4, 8]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from robustgen.errors import UserError
+from robustgen.evaluation.statistics import proportion_difference
 from robustgen.io import load_arrays, save_arrays
 from robustgen.papers.stochastic_security.study import (
     PER_IMAGE,
@@ -19,6 +20,7 @@ from robustgen.papers.stochastic_security.study import (
     load_defense,
     load_dynamics,
     load_purification,
+    share_difference,
     shared,
 )
 from robustgen.papers.stochastic_security.words import radius
@@ -235,6 +237,8 @@ def test_images_are_matched_by_index(point: Point) -> None:
 def test_the_tables_radius(right: Measured, bare: Measured, point: Point) -> None:
     assert right.eps == 0.1
     assert replace(right, main=None).eps == 0.1
+    assert replace(right, steps_ours=None).eps == 0.1
+    assert replace(right, main=right.linf).eps == 0.1  # of several, that of the sweep over Langevin steps
     with pytest.raises(UserError, match="no defence study says the tables' radius"):
         _ = bare.eps
     two = point("two", [(100, "linf", 0.1, 4, 16, 1, 1), (100, "linf", 4 / 255, 4, 16, 1, 1)])
@@ -276,6 +280,25 @@ def test_blind_attack_in_words(right: Measured) -> None:
     assert right.ours.method(0, attacked=True) == attack
     assert right.ours.method(100, attacked=False) == f"natural images, {defence}"
     assert right.ours.method(100, attacked=True) == f"{attack}, {defence}"
+
+
+@pytest.mark.parametrize("agree", [0.0, 0.3, 1.0])
+def test_difference_of_shares_is_that_of_proportions_for_binary_values(agree: float) -> None:
+    random = np.random.default_rng(0)
+    a = random.random(50) < 0.6
+    b = np.where(random.random(50) < agree, a, random.random(50) < 0.4)
+    assert astuple(share_difference(a, b)) == pytest.approx(astuple(proportion_difference(a, b)))
+    doubled = share_difference(2 * a.astype(float), 2 * b.astype(float), largest=2)
+    assert doubled.low == pytest.approx(2 * proportion_difference(a, b).low)
+
+
+def test_difference_of_shares_narrows_as_values_agree() -> None:
+    same, apart = np.full(100, 0.25), np.tile([0.0, 0.5], 50)
+    narrow, wide = share_difference(same, np.zeros(100)), share_difference(apart, np.zeros(100))
+    assert narrow.value == wide.value == 0.25
+    assert wide.low < narrow.low < 0.25 < narrow.high < wide.high
+    nothing = share_difference(np.zeros(6), np.zeros(6))
+    assert nothing.low == -nothing.high < -0.2  # six images that agree show little
 
 
 @pytest.mark.parametrize(

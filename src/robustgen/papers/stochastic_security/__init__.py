@@ -58,11 +58,11 @@ PAPER = Paper(
             item="Figure 3",
             kind="figure",
             title="Logits of the EOT defence for growing H",
-            caption="Realisations of the mean logits of H chains, for the true class and the runner-up; dashed: the "
-            "mean of all chains. Of the natural images that this mean has right, the borderline one has the smallest "
-            "margin in units of its spread from chain to chain, the safe one the median. Means of H are drawn with "
-            "replacement from the chains at hand with a fixed seed; above each panel the share of realisations that "
-            "misclassify, over all classes.",
+            caption="Realisations of the mean logits of H chains of K Langevin steps, for the true class and the "
+            "runner-up; dashed: the mean of all chains. Of the natural images that this mean has right, the "
+            "borderline one has the smallest margin in units of its spread from chain to chain, the safe one the "
+            "median. Means of H are drawn with replacement from the chains at hand with a fixed seed; above each "
+            "panel the share of realisations that misclassify, over all classes.",
         ),
         Artifact(
             name="figure4",

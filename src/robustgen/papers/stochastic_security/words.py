@@ -25,7 +25,7 @@ def named(dataset: str) -> str:
 def radius(value: float) -> str:
     """A length in pixels of [0, 1]: 8/255 where it is a small whole number of grey levels, else the decimal."""
     levels = value * 255
-    return f"{levels:.0f}/255" if 0 < levels < 100 and abs(levels - round(levels)) < 1e-6 else f"{value:.4g}"
+    return f"{levels:.0f}/255" if 0 < levels <= 32 and abs(levels - round(levels)) < 1e-6 else f"{value:.4g}"
 
 
 def plural(count: int, word: str) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import mean_difference, proportion_difference
+from robustgen.evaluation.statistics import proportion_difference
 from robustgen.papers.stochastic_security.claims.blind import OURS, POSITIVE, SHARE
-from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, shared
+from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, share_difference, shared
 from robustgen.papers.stochastic_security.words import radius
 
 
@@ -149,7 +149,7 @@ def _radii(found: Measured) -> Iterator[Claim]:
             quantity=f"accuracy at the median radius, L∞ eps {radius(middle)}, EBM defence − adversarial training, "
             f"{SHARE}",
             condition=POSITIVE,
-            estimate=mean_difference(ours, theirs),
+            estimate=share_difference(ours, theirs),
             note=f"{ours.mean():.1%} against {theirs.mean():.1%}. “Medium” is our reading: the median of the radii "
             f"{', '.join(map(radius, radii))}.",
         )
@@ -163,7 +163,7 @@ def _radii(found: Measured) -> Iterator[Claim]:
             quantity=f"accuracy averaged over the L2 radii {', '.join(map(radius, larger))}, EBM defence − adversarial "
             "training (L∞), mean over images",
             condition=POSITIVE,
-            estimate=mean_difference(ours, theirs),
+            estimate=share_difference(ours, theirs),
             note=f"{ours.mean():.1%} against {theirs.mean():.1%}. “Medium and large” is our reading: the upper half of "
             f"the radii {', '.join(map(radius, radii))}.",
         )

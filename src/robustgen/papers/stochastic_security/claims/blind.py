@@ -8,8 +8,8 @@ import numpy as np
 
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import mean_difference, proportion_difference
-from robustgen.papers.stochastic_security.study import Measured, Purification, accuracy, shared
+from robustgen.evaluation.statistics import proportion_difference
+from robustgen.papers.stochastic_security.study import Measured, Purification, accuracy, share_difference, shared
 
 POSITIVE = Condition(">", 0)
 OURS = "The bound is our reading."
@@ -96,7 +96,7 @@ def _other_model(found: Measured, ours: Purification, other: Purification, name:
         quantity=f"gain from K = {found.short} to {found.long} in accuracy under PGD blind to the defence, "
         f"ours − {name}, mean over images",
         condition=POSITIVE,
-        estimate=mean_difference(*gains),
+        estimate=share_difference(gains[0], gains[1], largest=2),
         note=f"Ours gains {gains[0].mean():.1%}, {name} {gains[1].mean():.1%}; each is attacked through its own "
         "classifier. The paper says “minor increases”; the comparison is our reading.",
     )
@@ -117,7 +117,8 @@ def _draws(study: Purification) -> Iterator[Claim]:
         "gets wrong",
         condition=Condition(">", 0.01),
         estimate=accuracy(singles.any(1)),
-        note=f"{OURS} F is judged from {first.shape[1]} draws and single predictions from {count} others.",
+        note=f"{OURS} F is judged from {first.shape[1]} draws and single predictions from {count} others, after "
+        f"{study.most_steps} Langevin steps.",
     )
     yield claim(
         "large-sample-steady",
@@ -126,7 +127,7 @@ def _draws(study: Purification) -> Iterator[Claim]:
         quantity=f"P(one draw is wrong) − P(the mean of {count} is wrong) over natural images right under the other "
         "half of the draws, mean of pairs",
         condition=POSITIVE,
-        estimate=mean_difference(singles.mean(1), mean_wrong.astype(float)),
+        estimate=share_difference(singles.mean(1), mean_wrong),
         note=f"{singles.mean():.2%} against {mean_wrong.mean():.2%}. The paper sees steady predictions at H ≈ 150.",
     )
 

@@ -16,10 +16,11 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     OTHER,
     absent,
     log_axis,
+    thinned,
 )
 from robustgen.papers.stochastic_security.study import Measured, Purification
 
-REPLICATES = (1, 5, 15, 50, 150)  # H of Figure 3, as far as there are draws
+COLUMNS = 5  # numbers of replicates H that Figure 3 shows
 REALISATIONS = 2000  # of the mean logits, for each H
 SEED = 0
 KINDS = {
@@ -38,7 +39,7 @@ def logits(path: Path, found: Measured) -> None:
     if study is None or not chosen:
         absent(path, header, "a defence of several replicates that is right about some image")
         return
-    counts = [h for h in REPLICATES if h <= study.draws.shape[1]]
+    counts = replicates(study.draws.shape[1])
     table: list[tuple[object, ...]] = []
     with figure(path, 2.1 * len(counts) + 0.6, 4.1) as made:
         panels = made.subplots(2, len(counts), squeeze=False, sharex="row")
@@ -62,7 +63,7 @@ def logits(path: Path, found: Measured) -> None:
                 axes.set_title(f"H = {count}: {100 * wrong:.1f} % wrong", fontsize=8)
             row[0].set_ylabel(f"{kind} image\n(index {study.indices[image]})")
         for axes in panels[-1]:
-            axes.set_xlabel("mean logit")
+            axes.set_xlabel(f"mean logit, K = {study.most_steps}")
         made.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save_csv(f"{path}.csv", header, table)
 
@@ -85,6 +86,12 @@ def examples(study: Purification) -> dict[str, int]:
     spread = np.maximum(margins.std(1, ddof=1), 1e-12)
     ranked = right[np.argsort((margins.mean(1) / spread)[right], kind="stable")]
     return {"borderline": int(ranked[0]), "safe": int(ranked[len(ranked) // 2])} if len(ranked) else {}
+
+
+def replicates(draws: int) -> list[int]:
+    """The H of Figure 3 where there are so many draws: powers of two, at most COLUMNS."""
+    powers = [2**k for k in range(draws.bit_length())]
+    return [powers[k] for k in thinned(len(powers), COLUMNS)]
 
 
 def realisations(draws: np.ndarray, counts: list[int]) -> Iterator[tuple[int, np.ndarray]]:

@@ -40,13 +40,15 @@ def curve(
     label: str,
     colour: str,
     style: str = "o-",
+    band: bool = True,
 ) -> None:
-    """Accuracies in percent with their 95 % interval as a band."""
+    """Accuracies in percent, with their 95 % interval as a `band`."""
     values, low, high = (
         100 * np.array([getattr(e, end) for e in estimates], dtype=float) for end in ("value", "low", "high")
     )
     axes.plot(x, values, style, color=colour, ms=3.5, lw=1.3, label=label)
-    axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    if band:
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
 
 
 def percent_axis(axes: Any) -> None:
@@ -78,6 +80,11 @@ def spread_out(values: Sequence[float], ratio: float = 1.6) -> list[float]:
         if value == 0 or kept[0] / value >= ratio:
             kept.insert(0, value)
     return kept
+
+
+def thinned(count: int, most: int) -> list[int]:
+    """At most `most` of range(count), evenly, first and last among them."""
+    return sorted({round(float(k)) for k in np.linspace(0, count - 1, min(count, most))})
 
 
 def mosaic(images: np.ndarray, columns: int, rows: int = 1) -> np.ndarray:

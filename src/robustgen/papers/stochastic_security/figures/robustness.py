@@ -161,7 +161,7 @@ def _against_updates(axes: Any, found: Measured) -> list[Line]:
         natural, broken_at = study.natural(point), study.updates_to_break(point)
         updates = list(range(study.restarts * study.attack_steps + 1))
         estimates = [accuracy(natural & ~(study.broken(point) & (broken_at <= n))) for n in updates]
-        curve(axes, updates, estimates, label=name, colour=colour, style=style)
+        curve(axes, updates, estimates, label=name, colour=colour, style=style, band=eps > 0)
         table += [("attack updates", name, n, *_numbers(e)) for n, e in zip(updates, estimates, strict=True)]
     axes.set_xlabel("attack updates, restarts one after the other")
     return table

@@ -20,6 +20,7 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     absent,
     mosaic,
     show,
+    thinned,
 )
 from robustgen.papers.stochastic_security.study import Dynamics, Measured
 
@@ -64,11 +65,6 @@ def _pixel_statistics(images: np.ndarray) -> tuple[float, float, float]:
     return float(images.mean()), float(images.std()), float(((images < 0) | (images > 1)).mean())
 
 
-def thinned(count: int, most: int) -> list[int]:
-    """At most `most` of range(count), evenly, first and last among them."""
-    return sorted({round(float(k)) for k in np.linspace(0, count - 1, min(count, most))})
-
-
 def chaos(path: Path, found: Measured) -> None:
     """Figure 8: maximal Lyapunov exponent against the noise strength η, and samples at some of them."""
     header = ("separation", "eta", "chains", "exponent", "low", "high")
@@ -78,32 +74,37 @@ def chaos(path: Path, found: Measured) -> None:
         return
     samples = data["eta_samples"] if data.has("eta_samples") else None
     widths = [4.6, 3.1][: 1 + (samples is not None)]
-    with figure(path, sum(widths), 3.8) as made:
+    with figure(path, sum(widths), 4.2) as made:
         left, *right = made.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
-        table = _exponents(left.subplots(), data)
+        table = _exponents(left, data)
         for part in right:
             _strips(part, data["etas"], samples)
     save_csv(f"{path}.csv", header, table)
 
 
-def _exponents(axes: Any, data: Dynamics) -> list[tuple[object, ...]]:
-    """Exponents at every separation; the reported one with its interval."""
+def _exponents(part: Any, data: Dynamics) -> list[tuple[object, ...]]:
+    """The exponents at the reported separation, and in a panel of their own, as they may be far larger, at others."""
     etas: list[float] = data["etas"].tolist()
     table: list[tuple[object, ...]] = []
+    found = data.exponents()
+    several = len(found) > 1
+    panels = part.subplots(1 + several, 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: 1 + several])[:, 0]
     styles = (("o-", NATURAL), ("s--", TRAINED), ("^:", OTHER))
-    for k, (separation, exponents) in enumerate(data.exponents().items()):
-        style, colour = styles[k % len(styles)]
+    for k, (separation, exponents) in enumerate(found.items()):
+        axes, (style, colour) = panels[min(k, 1)], styles[k % len(styles)]
         estimates = [mean(values) for values in exponents]
         centre, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
-        axes.plot(etas, centre, style, color=colour, ms=3.5, lw=1.0 if k else 1.4, label=separation or None)
+        axes.plot(etas, centre, style, color=colour, ms=3.5, lw=1.3, label=separation or None)
         axes.fill_between(etas, low, high, color=colour, alpha=0.18, lw=0)
         table += [(separation, eta, e.n, e.value, e.low, e.high) for eta, e in zip(etas, estimates, strict=True)]
-    axes.axhline(0, color=GREY, lw=0.8)
-    axes.axvline(1, color=ATTACKED, ls="--", lw=1)
-    axes.set(xlabel="noise strength η (dashed: training, defence)", ylabel="maximal Lyapunov exponent, per step")
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 3))
-    if axes.get_legend_handles_labels()[0]:
-        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    for axes in panels:
+        axes.axhline(0, color=GREY, lw=0.8)
+        axes.axvline(1, color=ATTACKED, ls="--", lw=1)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    panels[-1].set_xlabel("noise strength η (dashed: training, defence)")
+    part.supylabel("maximal Lyapunov exponent, per step", fontsize=9)
+    if several:
+        part.legend(loc="outside lower center", ncols=2, fontsize=8)
     return table
 
 
