@@ -92,7 +92,8 @@ def run(options: Options) -> None:
         label = f"{options.out.stem} {number + 1}/{len(points)} ({point})"
         known = natural[point.langevin_steps, point.verify]
         outcomes.append(evaluate(attack, images, known, store.below(str(number)), label))
-    save_arrays(options.out, arrays(options, points, images, outcomes))
+    tau = getattr(setting.ebm, "tau", None)
+    save_arrays(options.out, arrays(options, points, images, outcomes, tau))
     store.clear()
 
 
@@ -121,17 +122,20 @@ def evaluate(attack: BpdaEot, images: ImageSet, natural: dict[int, np.ndarray], 
     return Outcome.join(parts)
 
 
-def arrays(options: Options, points: list[Point], images: ImageSet, outcomes: list[Outcome]) -> dict[str, np.ndarray]:
+def arrays(
+    options: Options, points: list[Point], images: ImageSet, outcomes: list[Outcome], tau: float | None
+) -> dict[str, np.ndarray]:
     """What is written: G grid points, N images.
 
     langevin_steps, draws, verify int64, norm, eps float64 (G,); labels, indices int64 (N,), indices being rows of the
-    test split; the fields of `Outcome`, each (G, N, ...), adversarial as float32; config, the options as JSON.
+    test split; the fields of `Outcome`, each (G, N, ...), adversarial as float32; config, the options and the energy
+    model's tau as JSON.
     """
     grid = {f.name: np.array([getattr(point, f.name) for point in points]) for f in fields(Point)}
     found = {f.name: np.stack([getattr(each, f.name) for each in outcomes]) for f in fields(outcomes[0])}
     found["adversarial"] = found["adversarial"].astype(np.float32)
     rows = np.arange(options.offset, options.offset + len(images))
-    config = np.array(json.dumps(asdict(options), sort_keys=True, default=str))
+    config = np.array(json.dumps({**asdict(options), "tau": tau}, sort_keys=True, default=str))
     return {**grid, **found, "labels": images.labels.numpy(), "indices": rows, "config": config}
 
 

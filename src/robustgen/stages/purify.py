@@ -37,6 +37,7 @@ class Options(Compute):
     images: int  # test images, the first of the adversarial set
     steps: tuple[int, ...]  # Langevin steps K at which the chains are looked at, ascending; 0 is the classifier alone
     draws: int = 1  # H, chains behind one prediction
+    keep: int | None = None  # K at which the natural images' logits are kept draw by draw; None: the last
     average: Literal["logits", "softmax", "log_softmax"] = "logits"  # what is averaged over them
     batch: int = 64  # images purified together; with their chains they set the memory in use
     seed: int = 0  # of the per-image random streams
@@ -47,6 +48,8 @@ def run(options: Options) -> None:
 
     if not options.steps or list(options.steps) != sorted({*options.steps}) or options.steps[0] < 0:
         raise UserError(f"steps are {options.steps}; give different numbers from 0 on, in ascending order")
+    if options.keep is not None and options.keep not in options.steps:
+        raise UserError(f"keep is {options.keep}; give one of the steps {options.steps}")
     if options.batch < 1:
         raise UserError(f"batch is {options.batch}; give at least 1 image")
     device = prepare(options)
@@ -54,7 +57,7 @@ def run(options: Options) -> None:
     classifier = models.load(options.classifier, device, options.classifier_arch)
     check_data(classifier, test, options.data)
     ebm = load_ebm(options.ebm, device, options.ebm_arch, test, options.data)
-    natural, adversarial, rows = pairs(options, test)
+    natural, adversarial, rows, attack = pairs(options, test)
     defense = LangevinDefense(
         classifier, ebm, steps=options.steps[-1], draws=options.draws, average=options.average
     ).eval()
@@ -64,12 +67,19 @@ def run(options: Options) -> None:
         if name == "natural":
             arrays["natural_draws"] = draws
     arrays |= {"steps": np.array(options.steps), "labels": natural.labels.numpy(), "indices": rows}
-    arrays["config"] = np.array(json.dumps(asdict(options), sort_keys=True, default=str))
+    config = {**asdict(options), "keep": kept(options), "tau": ebm.tau, "attack": attack}
+    arrays["config"] = np.array(json.dumps(config, sort_keys=True, default=str))
     save_arrays(options.out, arrays)
 
 
-def pairs(options: Options, test: ImageSet) -> tuple[ImageSet, ImageSet, np.ndarray]:
-    """Natural and attacked images of the first `options.images` of the adversarial set, and their rows in `test`.
+def kept(options: Options) -> int:
+    """K at which the natural images' logits are kept draw by draw."""
+    return options.steps[-1] if options.keep is None else options.keep
+
+
+def pairs(options: Options, test: ImageSet) -> tuple[ImageSet, ImageSet, np.ndarray, dict[str, Any]]:
+    """Natural and attacked images of the first `options.images` of the adversarial set, their rows in `test`, and the
+    attack's options.
 
     Raises UserError where the file is missing, holds too few images, or was not made from these images.
     """
@@ -82,13 +92,14 @@ def pairs(options: Options, test: ImageSet) -> tuple[ImageSet, ImageSet, np.ndar
         held = len(found["test_indices"])
         raise UserError(f"images is {options.images}; {options.adversarial} holds {held}, so give 1 to {held}")
     attacked = torch.from_numpy(found["test_adversarial"][: options.images])
-    problem = _foreign(attacked, rows, test, json.loads(str(found["config"])))
+    attack: dict[str, Any] = json.loads(str(found["config"]))
+    problem = _foreign(attacked, rows, test, attack)
     if problem:
         raise UserError(f"{options.adversarial} was not made from {options.data}: {problem}; attack these images first")
     natural = ImageSet(
         images=test.images[rows], labels=test.labels[rows], indices=test.indices[rows], classes=test.classes
     )
-    return natural, replace(natural, images=attacked), rows
+    return natural, replace(natural, images=attacked), rows, attack
 
 
 def _foreign(attacked: Tensor, rows: np.ndarray, test: ImageSet, attack: dict[str, Any]) -> str | None:
@@ -110,7 +121,7 @@ def _foreign(attacked: Tensor, rows: np.ndarray, test: ImageSet, attack: dict[st
 def draw_logits(
     defense: LangevinDefense, name: str, images: ImageSet, options: Options
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (S, N, K) of the defence at each of the S step counts, and those of its draws (N, H, K) at the last.
+    """Logits (S, N, K) of the defence at each of the S step counts, and those of its draws (N, H, K) at one.
 
     `name` tells the random streams of two sets of the same images apart.
     """
@@ -120,13 +131,13 @@ def draw_logits(
 
     device = next(defense.parameters()).device
     batches = torch.arange(len(images)).split(options.batch)
-    combined, last = [], []
+    combined, single = [], []
     for rows in progress(batches, total=len(batches), label=f"{options.out.stem} {name}"):
         streams = ImageStreams(derive(options.seed, name), images.indices[rows].tolist(), device)
         along = along_chain(defense, images.images[rows].to(device), options.steps, streams)
         combined.append(torch.stack([defense.combine(logits) for logits in along]).cpu())
-        last.append(along[-1].cpu())
-    return torch.cat(combined, 1).numpy(), torch.cat(last).numpy()
+        single.append(along[options.steps.index(kept(options))].cpu())
+    return torch.cat(combined, 1).numpy(), torch.cat(single).numpy()
 
 
 def along_chain(defense: LangevinDefense, x: Tensor, steps: Sequence[int], streams: ImageStreams) -> list[Tensor]:

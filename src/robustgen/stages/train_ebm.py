@@ -59,6 +59,7 @@ def run(options: Options[Any]) -> None:
     device = prepare(options)
     train = load_split(options.data, "train")
     config = options.model
+    models.build(config)  # an impossible network is the first thing to say
     if tuple(train.images.shape[1:]) != (config.channels, config.size, config.size):
         found = "x".join(map(str, train.images.shape[1:]))
         wanted = f"{config.channels}x{config.size}x{config.size}"

@@ -111,7 +111,7 @@ class State:
 
     model: Network
     optimizer: torch.optim.Optimizer
-    buffer: Tensor  # (M, C, H, W) states in v scale, on the CPU; for IGEBM, state i is a sample of class i mod K
+    buffer: Tensor  # (M, C, H, W) states in v scale, on the CPU
     update: int = 0
     restarts: int = 0
     curve: list[Window] = field(default_factory=list)
@@ -181,40 +181,38 @@ def train_step(state: State, train: Images, recipe: Recipe) -> Losses:
     slots = torch.randperm(len(state.buffer), generator=draws)[: recipe.batch]
     fresh = torch.rand(len(slots), generator=draws) < recipe.reinit
     state.buffer[slots[fresh]] = uniform((int(fresh.sum()), *data.shape[1:]), draws)
-    classes = (slots % state.model.num_classes).to(device)
+    labels = train.y[rows].to(device)
     noise = torch.Generator(device).manual_seed(derive(recipe.seed, "langevin", state.restarts, state.update))
-    samples = sample(state.model, state.buffer[slots].to(device), classes, recipe.steps, noise)
+    samples = sample(state.model, state.buffer[slots].to(device), labels, recipe.steps, noise)
     state.buffer[slots] = samples.cpu()
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.update)
-    losses = descend(state.model, state.optimizer, data, train.y[rows].to(device), samples, classes, recipe.alpha)
+    losses = descend(state.model, state.optimizer, data, samples, labels, recipe.alpha)
     state.update += 1
     return losses
 
 
-def sample(model: Network, v: Tensor, classes: Tensor, steps: int, noise: torch.Generator) -> Tensor:
-    """States v (N, C, H, W) after `steps` steps of the model's sampler; IGEBM's is given `classes` (N,)."""
+def sample(model: Network, v: Tensor, labels: Tensor, steps: int, noise: torch.Generator) -> Tensor:
+    """States v (N, C, H, W) after `steps` steps of the model's sampler; IGEBM's is given `labels` (N,).
+
+    They are the labels of the data batch, as in its released code: were they drawn anew, the constant that every class
+    may add to its energy would walk at random, and it decides which energy is the least.
+    """
     model.eval()  # the power iterations behind spectral norms stand still
-    push = partial(model.force, y=classes) if isinstance(model, IGEBM) else force(model)
+    push = partial(model.force, y=labels) if isinstance(model, IGEBM) else force(model)
     return langevin(push, v, generator_noise(noise, v.shape, v.device), steps=steps, tau=model.tau)
 
 
 def descend(
-    model: Network,
-    optimizer: torch.optim.Optimizer,
-    data: Tensor,
-    labels: Tensor,
-    samples: Tensor,
-    classes: Tensor,
-    alpha: float,
+    model: Network, optimizer: torch.optim.Optimizer, data: Tensor, samples: Tensor, labels: Tensor, alpha: float
 ) -> Losses:
-    """One optimizer step on the loss of data and samples (N, C, H, W) in v scale, their labels and classes (N,)."""
+    """One optimizer step on the loss of data and samples (N, C, H, W) in v scale; `labels` (N,) are those of both."""
     model.train()
     optimizer.zero_grad(set_to_none=True)
     both = torch.cat([data, samples])  # one pass: the power iterations move once
     cross_entropy = None
     if isinstance(model, IGEBM):
-        positive, negative = model.energy_of(both, torch.cat([labels, classes])).chunk(2)
+        positive, negative = model.energy_of(both, labels.repeat(2)).chunk(2)
     else:
         logits = model((both + 1) / 2)
         positive, negative = energy(logits).chunk(2)

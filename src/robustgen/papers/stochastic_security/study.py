@@ -49,13 +49,13 @@ class Purification:
         return _config(self.arrays)
 
     @property
-    def most_steps(self) -> int:
-        """The last number of Langevin steps, that of `draws`."""
-        return int(self.arrays["steps"][-1])
+    def drawn_steps(self) -> int:
+        """The number of Langevin steps behind `draws`."""
+        return int(self.config["keep"])
 
     @property
     def draws(self) -> np.ndarray:
-        """Logits (N, H, K) of the single draws of the natural images, after the last number of steps."""
+        """Logits (N, H, K) of the single draws of the natural images, after `drawn_steps`."""
         return self.arrays["natural_draws"]
 
     def correct(self, steps: int, *, attacked: bool) -> np.ndarray:

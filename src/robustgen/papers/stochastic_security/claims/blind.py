@@ -118,7 +118,7 @@ def _draws(study: Purification) -> Iterator[Claim]:
         condition=Condition(">", 0.01),
         estimate=accuracy(singles.any(1)),
         note=f"{OURS} F is judged from {first.shape[1]} draws and single predictions from {count} others, after "
-        f"{study.most_steps} Langevin steps.",
+        f"{study.drawn_steps} Langevin steps.",
     )
     yield claim(
         "large-sample-steady",

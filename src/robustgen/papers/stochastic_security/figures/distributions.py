@@ -63,7 +63,7 @@ def logits(path: Path, found: Measured) -> None:
                 axes.set_title(f"H = {count}: {100 * wrong:.1f} % wrong", fontsize=8)
             row[0].set_ylabel(f"{kind} image\n(index {study.indices[image]})")
         for axes in panels[-1]:
-            axes.set_xlabel(f"mean logit, K = {study.most_steps}")
+            axes.set_xlabel(f"mean logit, K = {study.drawn_steps}")
         made.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     save_csv(f"{path}.csv", header, table)
 
