@@ -25,8 +25,9 @@ NETWORKS = {
     "quick": Config(size=16, channels=1, width=8, tau=0.05),
 }
 LONG, PAPER_SECONDS = 1500, 13.0  # Hill et al., App. E: steps, and their seconds on an RTX 2070 Super
-TOLERANCE = 1e-3  # of the mean move in CHUNK steps without noise: rounding grows where it crosses a kink
-OURS, PLAIN = "robustgen", "plain loop"
+OURS, PLAIN, HALF = "robustgen", "plain loop", "  in bfloat16"
+TOLERANCE = {HALF: 0.1}  # of the mean move in CHUNK steps without noise: rounding grows where it crosses a kink
+FLOAT32 = 1e-3  # of those in float32
 
 Sampler = Callable[[Tensor, int, float], Tensor]  # states, steps, eta -> states
 
@@ -37,7 +38,11 @@ class Result:
 
     seconds: dict[str, list[float]]
     steps: int
-    difference: float  # without noise, mean of the pixels, as a share of their mean move
+    differences: dict[str, float]  # without noise, mean of the pixels, as a share of their mean move
+
+    def agrees(self) -> bool:
+        """Whether every sampler ends where the plain loop does, up to rounding."""
+        return all(difference <= TOLERANCE.get(name, FLOAT32) for name, difference in self.differences.items())
 
     def rate(self, name: str) -> float:
         """Langevin updates of the whole batch per second, in the best round."""
@@ -127,6 +132,7 @@ def samplers(config: Config, device: torch.device) -> dict[str, Sampler]:
     """The plain loop, ours, and on a GPU ours compiled and as a CUDA graph."""
     fast = network(config).to(device).to(memory_format=torch.channels_last)
     found = {PLAIN: plain(network(config).to(device)), OURS: ours(fast, device)}
+    found[HALF] = ours(fast, device, force(fast, torch.bfloat16))
     if device.type == "cuda":
         found["torch.compile"] = ours(fast, device, torch.compile(fast.prepared_force()))
         found["CUDA graph"] = graphed(fast, device)
@@ -153,13 +159,13 @@ def compare(config: Config, steps: int, repetitions: int, device: torch.device) 
     v = (2 * v - 1).to(device)
     ends = {name: sampler(v, CHUNK, 0.0) for name, sampler in known.items()}
     move = float((ends[PLAIN] - v).abs().mean())
-    difference = max(float((end - ends[PLAIN]).abs().mean()) / move for end in ends.values())
+    differences = {name: float((end - ends[PLAIN]).abs().mean()) / move for name, end in ends.items()}
     seconds: dict[str, list[float]] = {name: [] for name in known}
     names = list(known)
     for repetition in range(repetitions):
         for name in names if repetition % 2 == 0 else names[::-1]:
             seconds[name].append(timed(known[name], v, steps))
-    return Result(seconds, steps, difference)
+    return Result(seconds, steps, differences)
 
 
 def step_flops(config: Config) -> int:
@@ -243,11 +249,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.networks:
         found = compare(NETWORKS[name], options.steps, options.repetitions, device)
         report(name, NETWORKS[name], found, peak)
-        equal &= found.difference <= TOLERANCE
+        equal &= found.agrees()
     print(f"\nratio: best updates/s over the plain loop's; paired: median over rounds; {LONG} steps on the paper's")
     print(f"network took its authors about {PAPER_SECONDS:g} s on an RTX 2070 Super; reach: {peak / 1e9:.0f} GFLOP/s")
     if not equal:
-        print(f"FAILED: without noise, states differ by more than {TOLERANCE:.0e} of the mean move after {CHUNK} steps")
+        print(f"FAILED: without noise, states differ after {CHUNK} steps by more than rounding")
     return 0 if equal else 1
 
 

@@ -127,3 +127,18 @@ def test_command_starts_without_torch() -> None:
 def test_module_runs_as_a_program() -> None:
     done = subprocess.run([sys.executable, "-m", "robustgen.cli", "nope"], capture_output=True, check=False)
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("--no-recipe.flip", "--recipe.no-flip"),
+        ("--no-a.b-c.d", "--a.b-c.no-d"),
+        ("--no-trace", "--no-trace"),
+        ("--recipe.no-flip", "--recipe.no-flip"),
+        ("--no-where=a.b", "--no-where=a.b"),
+        ("no-recipe.flip", "no-recipe.flip"),
+    ],
+)
+def test_dvcs_way_to_write_a_nested_false_is_read(word: str, expected: str) -> None:
+    assert cli.negated(word) == expected

@@ -82,12 +82,21 @@ def dispatch(args: Sequence[str]) -> int:
     return 0
 
 
+def negated(word: str) -> str:
+    """`--no-recipe.flip`, as DVC writes a nested false, in the form that tyro reads: `--recipe.no-flip`."""
+    if not word.startswith("--no-") or "." not in word or "=" in word:
+        return word
+    above, _, name = word.removeprefix("--no-").rpartition(".")
+    return f"--{above}.no-{name}"
+
+
 def run(command: str, args: Sequence[str]) -> None:
     """Parse the options of `command` (tyro exits with status 2 where they are wrong) and run it."""
     import tyro
 
     module = import_module(f"robustgen.stages.{command.replace('-', '_')}")
-    args = module.shorthand(args) if hasattr(module, "shorthand") else list(args)
+    args = [negated(word) for word in args]
+    args = module.shorthand(args) if hasattr(module, "shorthand") else args
     kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
     options = tyro.cli(kind, prog=f"robustgen {command}", description=module.__doc__, args=args)
     if command in STAGES:

@@ -16,14 +16,16 @@ from robustgen.sampling.langevin import CHUNK, force, langevin, micro_batch, str
 from robustgen.seeding import ImageStreams
 
 Average = Literal["logits", "softmax", "log_softmax"]
+Precision = Literal["float32", "bfloat16"]
 
 
 class LangevinDefense(nn.Module):
     """F̂_H(x): the classifier's outputs averaged over H independent Langevin purifications of x.
 
     `steps` is K, `draws` H. `average` says what is averaged; the paper takes logits. With K = 0 purification is the
-    identity. Purified images are not clamped: they may leave [0, 1] a little, as the paper's do. Called as a module
-    on x (N, C, H, W) it takes image i's random stream to be i; `predict` takes the images' positions.
+    identity. `precision` is that of the energy network's convolutions. Purified images are not clamped: they may leave
+    [0, 1] a little, as the paper's do. Called as a module on x (N, C, H, W) it takes image i's random stream to be i;
+    `predict` takes the images' positions.
     """
 
     def __init__(
@@ -36,12 +38,15 @@ class LangevinDefense(nn.Module):
         average: Average = "logits",
         eta: float = 1.0,
         seed: int = 0,
+        precision: Precision = "float32",
     ) -> None:
         super().__init__()
         if steps < 0 or draws < 1:
             raise UserError(f"a Langevin defence needs steps >= 0 and draws >= 1, not {steps} and {draws}")
         if average not in get_args(Average):
             raise UserError(f"average is {average!r}; one of {', '.join(get_args(Average))}")
+        if precision not in get_args(Precision):
+            raise UserError(f"precision is {precision!r}; one of {', '.join(get_args(Precision))}")
         if not isinstance(ebm, EnergyModel):
             raise UserError(f"{type(ebm).__name__} has no scaled_energy and tau; give an energy-based model")
         self.classifier = classifier
@@ -51,6 +56,7 @@ class LangevinDefense(nn.Module):
         self.average = average
         self.eta = eta
         self.seed = seed
+        self.precision = precision
 
     def forward(self, x: Tensor) -> Tensor:
         return self.predict(x, range(len(x)))
@@ -69,7 +75,7 @@ class LangevinDefense(nn.Module):
         v = (2 * x.detach() - 1).repeat_interleave(draws, 0)
         noise = stream_noise(streams, x.shape[1:], draws, x.device)
         v = langevin(
-            force(self._ebm),
+            force(self._ebm, getattr(torch, self.precision)),
             v,
             noise,
             steps=self.steps,

@@ -27,14 +27,15 @@ Callback = Callable[[int, Tensor], None]  # steps done, the states there
 CHUNK = 25  # steps whose noise is drawn at once: few calls, little memory; part of what a seed means
 
 
-def force(model: EnergyModel) -> Force:
+def force(model: EnergyModel, dtype: torch.dtype = torch.float32) -> Force:
     """v -> ∇ scaled_energy(v) for the weights as they are now.
 
-    A model may have its own: `prepared_force()`, which returns a faster one, or `force(v)`, which its dynamics change.
+    A model may have its own: `prepared_force(dtype)`, which returns a faster one, or `force(v)`, which its dynamics
+    change. `dtype` is that of the convolutions of a prepared force; states, noise and other forces keep their own.
     """
     own: Any = model
     if hasattr(own, "prepared_force"):
-        return own.prepared_force()  # type: ignore[no-any-return]
+        return own.prepared_force(dtype)  # type: ignore[no-any-return]
     if hasattr(own, "force"):
         return own.force  # type: ignore[no-any-return]
 

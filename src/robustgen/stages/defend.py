@@ -52,6 +52,7 @@ class Options(Compute):
     restarts: int = 1  # random starts (Table 2 takes 5)
     gradient: Literal["bpda", "full"] = "bpda"  # through the purification: taken for the identity, or unrolled
     average: Literal["logits", "softmax", "log_softmax"] = "logits"  # what the defence averages over its replicates
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the energy network's convolutions in the purification
     batch: int = 64  # images attacked together; with their replicates they set the memory in use
     seed: int = 0  # of the per-image random streams
 
@@ -202,7 +203,10 @@ class Setting:
         if langevin_steps == 0:
             return Undefended(self.classifier)
         assert self.ebm is not None
-        return LangevinDefense(self.classifier, self.ebm, steps=langevin_steps, average=self.options.average)
+        o = self.options
+        return LangevinDefense(
+            self.classifier, self.ebm, steps=langevin_steps, average=o.average, precision=o.precision
+        )
 
 
 class Report:

@@ -11,10 +11,11 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustgen.errors import UserError
 from robustgen.models.energy import energy
@@ -63,11 +64,11 @@ class Recipe:
             )
         if min(self.warmup, self.alpha, self.data_noise, self.crop) < 0 or not 0 <= self.beta1 < 1:
             raise UserError("a joint recipe needs warmup, alpha, data_noise, crop >= 0 and beta1 in [0, 1)")
-        assert self.limits
+        Band(width=self.band, restarts=self.restarts)
 
     @property
     def limits(self) -> Band:
-        """The band that energy differences must keep to; UserError where there is no such band."""
+        """Where training has diverged, and how often it may."""
         return Band(width=self.band, restarts=self.restarts)
 
     @property
@@ -119,7 +120,7 @@ class State:
 
 
 def train_joint(
-    build: Callable[[], Network],
+    build: Callable[[], nn.Module],
     train: Images,
     validation: Images,
     recipe: Recipe,
@@ -128,7 +129,7 @@ def train_joint(
     checkpoint: Checkpoint | None = None,
     label: str = "train",
 ) -> tuple[Network, list[Window]]:
-    """The network after the last update, in eval mode, and its training curve.
+    """The network that `build` makes (a JEM or an IGEBM) after the last update, in eval mode, and its training curve.
 
     Every draw is named by (seed, restarts, update), so a training resumed from `checkpoint` ends with the weights of
     an uninterrupted one. Where the loss is not finite or the energy difference leaves its band, training goes back to
@@ -158,10 +159,10 @@ def train_joint(
     return state.model, state.curve
 
 
-def initial(build: Callable[[], Network], train: Images, recipe: Recipe, device: str) -> State:
+def initial(build: Callable[[], nn.Module], train: Images, recipe: Recipe, device: str) -> State:
     """A fresh network and a buffer of uniform noise."""
     torch.manual_seed(derive(recipe.seed, "init"))
-    model = build().to(device).to(memory_format=torch.channels_last)
+    model = cast(Network, build().to(device).to(memory_format=torch.channels_last))
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, betas=(recipe.beta1, 0.999))
     return State(model, optimizer, uniform((recipe.buffer, *train.x.shape[1:]), generator(recipe.seed, "buffer")))
 

@@ -90,7 +90,15 @@ def purification(
         "adversarial_logits": np.stack([logits(first(share, n), labels) for share in adversarial]),
         "natural_draws": drawn.astype(np.float32),
         "config": np.array(
-            json.dumps({"seed": 3, "keep": LONG, "tau": 0.05, "average": "logits", "attack": {"eps": EPS, "alpha": 0.02, "steps": 7}})
+            json.dumps(
+                {
+                    "seed": 3,
+                    "keep": LONG,
+                    "tau": 0.05,
+                    "average": "logits",
+                    "attack": {"eps": EPS, "alpha": 0.02, "steps": 7},
+                }
+            )
         ),
     }
     return Purification(name, arrays)
