@@ -76,6 +76,18 @@ def test_marginal_energy_and_its_scale(model: Model) -> None:
     torch.testing.assert_close(model.scaled_energy(v), 3.0 * model.energy_of(v))
 
 
+def test_marginal_of_what_the_conditional_sampler_samples(model: Model) -> None:
+    sampler = Model(Config(**{**vars(SMALL), "marginal": "sampler", "tau": 1.5})).eval()  # so hot that classes mix
+    sampler.load_state_dict(model.state_dict())
+    v = states(3)
+    conditional = torch.stack([3.0 * sampler.energy_of(v, torch.full((3,), k)) for k in range(4)], 1)
+    scale = 1.5**2 / 2
+    torch.testing.assert_close(sampler.scaled_energy(v) / scale, -(-conditional / scale).exp().sum(1).log())
+    cold = Model(Config(**{**vars(SMALL), "marginal": "sampler", "tau": 1e-4})).eval()
+    cold.load_state_dict(model.state_dict())
+    torch.testing.assert_close(cold.force(v), cold.force(v, cold((v + 1) / 2).argmax(1)))  # that of the nearest class
+
+
 def test_gradient_agrees_with_finite_differences(model: Model) -> None:
     model.double()
     v = states(2, torch.float64)

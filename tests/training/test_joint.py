@@ -65,11 +65,12 @@ def test_jem_learns_to_classify_and_its_samples_to_look_like_the_data() -> None:
 
 def test_igebm_learns_classes_from_energies_alone() -> None:
     recipe = Recipe(
-        updates=150, batch=32, steps=3, lr=5e-3, beta1=0.0, alpha=1.0, data_noise=0.1, buffer=64, reinit=0.01
-    )
+        updates=180, batch=32, steps=3, lr=5e-3, beta1=0.0, milestones=(120,), alpha=1.0, data_noise=0.1, buffer=64,
+        reinit=0.01, seed=1,
+    )  # fmt: skip
     config = dataclasses.replace(CONFIGS["igebm"], width=6)
     model, curve = train_joint(lambda: models.build(config), TRAIN, VALIDATION, recipe)
-    assert max(row.accuracy for row in curve) > 0.4
+    assert curve[-1].accuracy > 0.5
     assert curve[-1].loss < curve[0].loss
     assert all(row.cross_entropy is None for row in curve)
     noise = torch.rand(100, 1, 8, 8, generator=generator(1)) * 2 - 1
@@ -183,9 +184,10 @@ def test_a_training_that_was_interrupted_ends_as_if_it_had_not_been(
             raise KeyboardInterrupt
         return real(state, images, recipe)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(joint, "train_step", interrupted)
-        train(arch, checkpoint=checkpoint)
+        with pytest.raises(KeyboardInterrupt):
+            train(arch, checkpoint=checkpoint)
     assert checkpoint.path.is_file() is (stop > 4)
     capsys.readouterr()
     model, curve = train(arch, checkpoint=checkpoint)
@@ -298,9 +300,10 @@ def test_fewer_images_than_a_batch() -> None:
     ids=["jem", "igebm"],
 )
 def test_one_update_of_the_published_trainings(config: Any, recipe: Recipe) -> None:
-    """The batch cut to 2 and the sampler to 1 step."""
+    """The batch cut to 2, the sampler to 1 step, the buffer to 10 states."""
     data = Images(torch.rand(2, 3, 32, 32, generator=generator(0)), torch.tensor([3, 9]))
-    recipe = dataclasses.replace(recipe, buffer=10)  # of 10,000
-    model, curve = train_joint(lambda: models.build(config), data, data, recipe)
-    assert torch.isfinite(torch.cat([p.flatten() for p in model.parameters()])).all()
-    assert curve[0].update == 1
+    state = joint.initial(lambda: models.build(config), data, dataclasses.replace(recipe, buffer=10), "cpu")
+    losses = joint.train_step(state, data, recipe)
+    assert recipe.limits.holds(losses.energy_difference, losses.loss)
+    assert all(torch.isfinite(p).all() for p in state.model.parameters())
+    assert (state.buffer.abs() > 1).any()  # moved, and not clamped

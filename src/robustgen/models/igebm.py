@@ -30,6 +30,10 @@ class Config:
     tau: float = 0.01  # noise of a step: twice 0.005
     step: float = 40.0  # of the energy's gradient by v: four times 10
     clip: float = 0.2  # largest move of a pixel by the gradient in one step: twice 10·0.01; 0 for no bound
+    # How classes join where the label is unknown. energy: in proportion to exp(−E(v, k)). sampler: to exp(−U(v, k)),
+    # U = step·E / (τ²/2) being what the conditional sampler samples; energies differ by far less than a nat between
+    # classes, so only this keeps to the class that a state looks like.
+    marginal: Literal["energy", "sampler"] = "energy"
 
 
 class Block(nn.Module):
@@ -86,11 +90,15 @@ class IGEBM(nn.Module):
     def energy_of(self, v: Tensor, y: Tensor | None = None) -> Tensor:
         """E(v, y) of states v (N, C, H, W) in [−1, 1] and labels y (N,) int64; without labels E(v); (N,) in nats.
 
-        E(v) = −logsumexp_k −E(v, k), the marginal under equally likely classes. The paper's sampler knows the label;
-        a defence of unlabelled images does not, and the marginal is our choice there.
+        E(v) = −logsumexp_k(−β·E(v, k)) / β, the marginal under equally likely classes: β = 1, or as the option
+        `marginal` says. The paper's sampler knows the label; a defence of unlabelled images does not, and the
+        marginal is our choice there.
         """
         x = (v + 1) / 2
-        return -self(x).logsumexp(1) if y is None else self.energies(x, y[:, None])[:, 0]
+        if y is not None:
+            return self.energies(x, y[:, None])[:, 0]
+        beta = 1.0 if self.config.marginal == "energy" else self.step / (self.tau**2 / 2)
+        return -torch.logsumexp(beta * self(x), 1) / beta
 
     def scaled_energy(self, v: Tensor) -> Tensor:
         """step·E(v), (N,). The step size is decoupled from the noise, as in JEM."""

@@ -29,6 +29,7 @@ class Options:
     twin: str = ""  # purification by the non-convergent EBM
     igebm: str = ""  # purification by IGEBM
     jem: str = ""  # purification by JEM
+    replicates: str = ""  # purification by the convergent EBM with many draws of few images; "": ours
     main: str = ""  # Table 2: BPDA+EOT at one L∞ radius, and at 0
     steps_ours: str = ""  # sweep over Langevin steps, convergent EBM
     steps_twin: str = ""  # sweep over Langevin steps, non-convergent EBM
@@ -95,6 +96,7 @@ def measured(options: Options) -> Measured:
         twin=purification(options.twin),
         igebm=purification(options.igebm),
         jem=purification(options.jem),
+        replicates=purification(options.replicates),
         main=defense(options.main),
         steps_ours=defense(options.steps_ours),
         steps_twin=defense(options.steps_twin),

@@ -117,8 +117,18 @@ STUDIES = [field.name for field in fields(Measured) if field.default is None]
 @pytest.mark.parametrize("name", STUDIES)
 def test_what_was_not_measured_is_not_claimed(name: str, right: Measured) -> None:
     left = decide(replace(right, **{name: None}))
-    assert set(left) < set(VIOLATED) or name == "at_l2"
+    assert set(left) < set(VIOLATED) or name in ("at_l2", "replicates")
     assert {claim.verdict for claim in left.values()} == {"holds"}
+
+
+def test_a_study_of_many_draws_decides_what_single_draws_do(right: Measured) -> None:
+    assert right.ours is not None
+    kept = decide(right)["single-draws-vary"]
+    assert decide(replace(right, replicates=right.ours)) == decide(right)
+    steady = replace(right.ours, arrays={**right.ours.arrays, "natural_draws": right.ours.draws.mean(1, keepdims=True)})
+    few = decide(replace(right, replicates=steady))
+    assert "single-draws-vary" not in few  # one draw says nothing
+    assert kept.value
 
 
 def test_nothing_measured_nothing_claimed(bare: Measured) -> None:

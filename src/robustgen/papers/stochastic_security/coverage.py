@@ -22,7 +22,7 @@ def coverage(found: Measured) -> list[Coverage]:
         _table3(found),
         drawing,
         _line(found, "Figure 2", "samples along training", _arrays(found, "short_samples", "long_samples")),
-        _line(found, "Figure 3", "logits for growing H", {"draws of the defence": found.ours is not None}),
+        _line(found, "Figure 3", "logits for growing H", {"draws of the defence": found.drawn is not None}),
         _line(
             found,
             "Figure 4",

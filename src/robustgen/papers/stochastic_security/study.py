@@ -193,6 +193,7 @@ class Measured:
     twin: Purification | None = None  # non-convergent EBM
     igebm: Purification | None = None
     jem: Purification | None = None
+    replicates: Purification | None = None  # convergent EBM, many draws of few images
     main: Defense | None = None  # the attack of Table 2
     steps_ours: Defense | None = None  # sweep over Langevin steps
     steps_twin: Defense | None = None
@@ -205,6 +206,11 @@ class Measured:
     full_gradient: Defense | None = None
     others: tuple[tuple[str, Defense, Defense], ...] = ()  # data set, ours, adversarially trained: Table 3
     dynamics: Dynamics | None = None
+
+    @property
+    def drawn(self) -> Purification | None:
+        """The study with the most draws of an image."""
+        return self.replicates or self.ours
 
     @property
     def eps(self) -> float:

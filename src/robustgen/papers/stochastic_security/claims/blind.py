@@ -24,8 +24,8 @@ def claims(found: Measured) -> Iterator[Claim]:
         for study, name in ((found.igebm, "IGEBM"), (found.jem, "JEM")):
             if study is not None:
                 yield _other_model(found, found.ours, study, name)
-        if found.ours.draws.shape[1] >= 4:
-            yield from _draws(found.ours)
+    if found.drawn is not None and found.drawn.draws.shape[1] >= 4:
+        yield from _draws(found.drawn)
 
 
 def _steps(found: Measured, study: Purification) -> Iterator[Claim]:

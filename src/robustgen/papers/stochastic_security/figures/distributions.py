@@ -34,7 +34,7 @@ KINDS = {
 def logits(path: Path, found: Measured) -> None:
     """Figure 3: realisations of the mean logits of the true class and the runner-up, for growing H."""
     header = ("image", "index", "H", "logit", "low", "high", "density", "misclassified")
-    study = found.ours
+    study = found.drawn
     chosen = examples(study) if study is not None else {}
     if study is None or not chosen:
         absent(path, header, "a defence of several replicates that is right about some image")
