@@ -22,7 +22,7 @@ from robustgen.seeding import ImageStreams
 IMAGES = 100
 NETWORKS = {
     "paper": Config(size=32, channels=3, width=32, tau=0.01),
-    "quick": Config(size=16, channels=1, width=8, tau=0.05),
+    "quick": Config(size=16, channels=1, width=8, tau=0.08),
 }
 LONG, PAPER_SECONDS = 1500, 13.0  # Hill et al., App. E: steps, and their seconds on an RTX 2070 Super
 OURS, PLAIN, HALF = "robustgen", "plain loop", "  in bfloat16"
