@@ -19,7 +19,7 @@ from robustgen import models
 from robustgen.attacks.ball import ball_of
 from robustgen.cli import negated
 from robustgen.stages.train_classifier import Options as TrainOptions
-from robustgen.training import classifier
+from robustgen.training import classifier, ebm
 from robustgen.training.classifier import Adversary
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +146,24 @@ def test_paper_trains_the_papers_networks() -> None:
     assert counts["paper/cifar10-wrn"] == 36_489_290
     assert counts["paper/cifar100-wrn"] == 36_489_290 + 90 * 641  # ninety more classes
     assert set(counts.values()) == {4_903_242, 4_918_602, 36_489_290, 36_489_290 + 90 * 641}
+
+
+PAPER_EBMS = [param for param in RUNS if param.values[:2] == ("paper", "train-ebm")]
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_EBMS)
+def test_one_update_of_every_energy_model_of_the_paper(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    """On four random images, the Langevin steps cut to two; with the first optimizer and with the second."""
+    options = parse(family, words(family, run, item))
+    config, recipe = options.model, options.recipe
+    assert sum(p.numel() for p in models.build(config).parameters()) == 693_569
+    assert recipe.schedule == ((250_000, 125_000) if run.endswith("released") else (150_000, 50_000))
+    x = torch.rand(4, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(0))
+    for switch, phase in ((1, "adam"), (0, recipe.second)):
+        short = replace(recipe, updates=1, switch=switch, batch=4, steps=2, log_every=1)
+        trained = ebm.train_ebm(lambda: models.build(config), x, short)
+        assert [row.phase for row in trained.curve] == [phase]
+        assert all(torch.isfinite(p).all() for p in trained.model.parameters())
 
 
 def train_options(item: Any) -> TrainOptions[Any]:

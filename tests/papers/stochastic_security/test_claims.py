@@ -131,6 +131,22 @@ def test_a_study_of_many_draws_decides_what_single_draws_do(right: Measured) -> 
     assert kept.value
 
 
+def test_a_twin_that_degenerates_later_is_seen_in_the_longest_run(right: Measured) -> None:
+    assert right.ours is not None
+    last = {"steps": np.append(right.ours.arrays["steps"], 500)}
+    for name in ("natural_logits", "adversarial_logits"):
+        kept = right.ours.arrays[name]
+        last[name] = np.concatenate([kept, kept[-1:]])
+    ours = replace(right.ours, arrays={**right.ours.arrays, **last})
+    lost = {name: np.concatenate([array[:-1], -array[-1:]]) for name, array in last.items() if name != "steps"}
+    decided = decide(replace(right, ours=ours, twin=replace(ours, arrays={**ours.arrays, **lost})))
+    assert "convergent-beats-twin-natural-longest" not in decide(right)
+    for name in ("natural", "blind"):
+        assert decided[f"convergent-beats-twin-{name}"].value == 0
+        assert decided[f"convergent-beats-twin-{name}-longest"].verdict == "holds"
+        assert "K = 500" in decided[f"convergent-beats-twin-{name}-longest"].quantity
+
+
 def test_nothing_measured_nothing_claimed(bare: Measured) -> None:
     assert claims(bare) == []
 

@@ -49,6 +49,11 @@ class Purification:
         return _config(self.arrays)
 
     @property
+    def steps(self) -> set[int]:
+        """The numbers of Langevin steps after which images were classified."""
+        return set(self.arrays["steps"].tolist())
+
+    @property
     def drawn_steps(self) -> int:
         """The number of Langevin steps behind `draws`."""
         return int(self.config["keep"])
