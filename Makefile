@@ -46,7 +46,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs the network)
 	  --no-header --no-annotate --quiet --group dev pyproject.toml -o requirements.lock
 
 clean: ## delete what was computed here, keeping the DVC cache and the committed results
-	rm -rf .snakemake logs data models report.zip dvc_plots .cache/runs .cache/checkpoints
+	rm -rf .snakemake logs data models report.zip dvc_plots .cache/runs .cache/checkpoints .cache/defense
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'

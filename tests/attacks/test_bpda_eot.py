@@ -482,3 +482,47 @@ def test_it_is_an_attack_and_its_targets_are_random_defences(noisy: Fake, toy: n
     assert "eps=0.1" in repr(BpdaEot(noisy, eps=0.1))
     assert isinstance(noisy, RandomDefense)
     assert isinstance(Undefended(toy), RandomDefense)
+
+
+class Limited(nn.Module):
+    """A classifier whose memory holds so many images, with a graph a third of that."""
+
+    def __init__(self, network: nn.Module, limit: int) -> None:
+        super().__init__()
+        self.network = network
+        self.limit = limit
+        self.sizes: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > (self.limit // 3 if torch.is_grad_enabled() else self.limit):
+            raise torch.OutOfMemoryError("out of memory")
+        self.sizes.append(len(x))
+        logits: Tensor = self.network(x)
+        return logits
+
+
+@pytest.mark.parametrize("average", ["logits", "softmax"])
+def test_replicates_are_classified_in_parts_where_memory_is_short(eights: Pair, average: Any) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 4))
+    defense = langevin(network, "nijkamp", width=4, tau=0.1)
+    defense.average = average
+    x, y = eights[0], defense(eights[0]).argmax(1)
+    expected = BpdaEot(defense, draws=5).attack_gradient(x, y, ImageStreams(0, range(6)))
+    whole = BpdaEot(defense, eps=0.1, steps=3, draws=5, verify=9).evaluate(x, y)
+    defense.classifier = Limited(network, 21)
+    attack = BpdaEot(defense, draws=5)
+    found = attack.attack_gradient(x, y, ImageStreams(0, range(6)))
+    assert attack.parts.size == 7  # 30, 15, 7
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+    defense.classifier.sizes.clear()
+    attack.attack_gradient(x, y, ImageStreams(0, range(6)))
+    assert defense.classifier.sizes == [7, 7, 7, 7, 2] * 2  # remembered: nothing is tried in vain
+    same(BpdaEot(defense, eps=0.1, steps=3, draws=5, verify=9).evaluate(x, y), whole)
+
+
+def test_memory_for_no_image_is_an_error_of_the_user(eights: Pair) -> None:
+    defense = langevin(Limited(nn.Flatten(), 2), "nijkamp", width=4, tau=0.1)
+    with pytest.raises(UserError, match="out of memory classifying one purified image; free the accelerator"):
+        BpdaEot(defense, draws=5).attack_gradient(*eights, ImageStreams(0, range(6)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from robustgen.defenses.langevin import Average, LangevinDefense
 from robustgen.errors import UserError
+from robustgen.models import igebm
 from robustgen.models.nijkamp import Config, Model
 from robustgen.protocols import RandomDefense
 from robustgen.seeding import ImageStreams, generator
@@ -147,3 +148,49 @@ def test_what_is_no_energy_model_is_refused() -> None:
         LangevinDefense(nn.Identity(), nn.Linear(2, 2), steps=1)
     with pytest.raises(UserError, match="one of logits"):
         LangevinDefense(nn.Identity(), parts().ebm, steps=1, average="votes")  # type: ignore[arg-type]
+
+
+class Limited(Smooth):
+    """The energy where memory holds so many states."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.calls = 0
+
+    def scaled_energy(self, v: Tensor) -> Tensor:
+        self.calls += 1
+        if len(v) > self.limit and self.calls > 2:  # not before some noise was drawn
+            raise torch.OutOfMemoryError("out of memory")
+        return super().scaled_energy(v)
+
+
+def test_images_are_purified_in_parts_where_memory_is_short() -> None:
+    x, streams, expected_streams = images(7), ImageStreams(0, range(7)), ImageStreams(0, range(7))
+    whole = LangevinDefense(nn.Identity(), Smooth(), steps=30)
+    defense = LangevinDefense(nn.Identity(), Limited(7), steps=30)
+    for _ in range(2):  # the second time, streams go on where the first left them
+        expected = whole.purify_draws(x, 3, expected_streams)
+        torch.testing.assert_close(defense.purify_draws(x, 3, streams), expected, rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match="out of memory purifying one image; lower draws, for an attack verify too"):
+        defense.purify_draws(x, 8, streams)
+
+
+def test_looks_along_a_chain() -> None:
+    defense, x = LangevinDefense(nn.Identity(), Limited(9), steps=30), images()
+    at = (0, 3, 26, 30)
+    along = defense.chain(x, 3, ImageStreams(0, range(5)), at, lambda purified: purified.flatten(2).mean(2))
+    assert [each.shape for each in along] == [(5, 3)] * 4
+    torch.testing.assert_close(along[0], x.flatten(1).mean(1, keepdim=True).expand(-1, 3))
+    for steps, found in zip(at, along, strict=True):
+        if steps in (0, 30):  # a shorter chain draws its noise in other chunks
+            expected = LangevinDefense(nn.Identity(), Smooth(), steps=steps).purify_draws(
+                x, 3, ImageStreams(0, range(5))
+            )
+            torch.testing.assert_close(found, expected.flatten(2).mean(2), rtol=0, atol=1e-6)
+
+
+def test_clipped_dynamics_are_not_unrolled() -> None:
+    ebm = igebm.Model(igebm.Config(size=8, channels=1, width=2))
+    with pytest.raises(UserError, match="needs an energy without clipping"):
+        LangevinDefense(nn.Identity(), ebm, steps=1).unrolled(images(), 1, ImageStreams(0, range(5)))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def test_file_is_what_it_says(run: Callable[[str], None]) -> None:
     assert config["linf"] == [0, 0.2]
     assert config["classifier"] == "classifier.safetensors"
     assert config["steps"] == 3
+    assert config["ebm_config"]["width"] == 2
 
 
 def test_wrong_natural_image_is_dropped_and_checked_once(
@@ -129,6 +131,16 @@ def test_classifier_alone_is_a_defence_without_draws(run: Callable[[str], None])
         wrong = models.load("classifier.safetensors")(torch.from_numpy(other["adversarial"][0])).argmax(1) != labels
     np.testing.assert_array_equal(wrong.numpy(), other["broken"][0] | ~other["natural_correct"][0])
     np.testing.assert_array_equal(other["checks"][0], other["broken"][0])  # what is certain is confirmed at once
+
+
+def test_without_an_energy_model_no_langevin_defence_is_imported(
+    run: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "robustgen.defenses.langevin", raising=False)
+    alone = BASE.replace("--ebm ebm.safetensors", "")
+    run(f"{alone} --langevin-steps 0 --linf 0.2 --draws 1 --verify 1 --out out.npz")
+    assert "robustgen.defenses.langevin" not in sys.modules
+    assert json.loads(str(io.load_arrays("out.npz")["config"]))["ebm_config"] is None
 
 
 def test_full_gradient_is_another_attack(run: Callable[[str], None]) -> None:

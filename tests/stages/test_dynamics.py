@@ -107,11 +107,12 @@ def test_shapes_and_types(found: dict[str, np.ndarray]) -> None:
         "fid_nonconvergent": ("float64", (3, 3)),
         "fid_floor": ("float64", (3,)),
     }
-    for model in ("ours", "igebm", "jem"):
+    for model in ("ours", "twin", "igebm", "jem"):
         shapes[f"steady_{model}"] = ("float32", (3, *image))
         shapes[f"diverged_{model}"] = ("int64", (3,))
-        shapes[f"ms_per_step_{model}"] = ("float64", ())
         shapes[f"parameters_{model}"] = ("int64", ())
+    for model in ("ours", "ours_autograd", "igebm", "jem"):
+        shapes[f"ms_per_step_{model}"] = ("float64", ())
     assert {name: (str(found[name].dtype), found[name].shape) for name in shapes} == shapes
     assert set(found) - set(shapes) == {"snapshot_phase", "fid_features", "config"}
     assert all(np.isfinite(found[name]).all() for name in shapes)
@@ -170,7 +171,8 @@ def test_results_repeat_but_for_the_times(
 
 def test_parts_that_were_not_asked_for_are_left_out(run: Callable[[str], dict[str, np.ndarray]]) -> None:
     arrays = run("--twin '' --jem '' --igebm '' --snapshots '' --adversarial ''")
-    assert set(arrays) == {"config", "steady_ours", "diverged_ours", "ms_per_step_ours", "parameters_ours"}
+    ours = {f"{what}_ours" for what in ("steady", "diverged", "ms_per_step", "parameters")}
+    assert set(arrays) == {"config", *ours, "ms_per_step_ours_autograd"}
     arrays = run("--fid-steps 5 --etas 1")
     assert "fid_nonconvergent" not in arrays
     assert arrays["lyapunov"].shape == (1, 4)  # from training images, where there is no bank
@@ -239,7 +241,7 @@ def test_inception_where_its_weights_are(
 def test_our_model_must_not_diverge(run: Callable[[str], dict[str, np.ndarray]]) -> None:
     tensors, header = io.load_weights("ebm.safetensors")
     io.save_weights("wild.safetensors", {name: tensor * 1e20 for name, tensor in tensors.items()}, header)
-    with pytest.raises(UserError, match="steady state of ours: states are no longer finite after 25 Langevin steps"):
+    with pytest.raises(UserError, match="chains of ours: states are no longer finite after 25 Langevin steps"):
         run("--ebm wild.safetensors")
     arrays = run("--igebm wild.safetensors")
     assert (arrays["diverged_igebm"] == 25).all()

@@ -49,7 +49,9 @@ def test_file_is_what_it_says(run: Callable[[str], None]) -> None:
     assert found["steps"].tolist() == [0, 3, 8]
     assert found["indices"].tolist() == list(range(7))
     assert found["labels"].tolist() == test.labels[:7].tolist()
-    assert json.loads(str(found["config"]))["draws"] == 3
+    config = json.loads(str(found["config"]))
+    assert config["draws"] == 3
+    assert config["ebm_config"]["width"] == 2
     for name in ("natural_logits", "adversarial_logits"):
         assert found[name].shape == (3, 7, 4)
         assert found[name].dtype == np.float32

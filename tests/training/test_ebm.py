@@ -51,12 +51,19 @@ def test_the_states_learn_what_the_images_look_like() -> None:
 def test_curve_phases_and_snapshots() -> None:
     trained = train(dataclasses.replace(RECIPE, snapshots=3))
     assert [row.update for row in trained.curve] == [5, 10, 12]
-    assert [(s.update, s.phase) for s in trained.snapshots] == [(4, "adam"), (8, "sgd"), (12, "sgd")]
+    assert [(s.update, s.phase) for s in trained.snapshots] == [(4, "adam"), (6, "adam"), (8, "sgd"), (12, "sgd")]
     last = models.build(CONFIG)
     last.load_state_dict(trained.snapshots[-1].weights)
     assert same(last, trained.model)
     assert not same(trained.model, train_until(4))
     assert not trained.model.training
+
+
+def test_the_end_of_the_first_phase_is_a_snapshot() -> None:
+    assert ebm.snapshot_updates(Recipe(updates=100, switch=30, snapshots=2)) == {30, 50, 100}
+    assert ebm.snapshot_updates(Recipe(updates=100, switch=0, snapshots=2)) == {50, 100}
+    assert ebm.snapshot_updates(Recipe(updates=20, switch=30, snapshots=2)) == {10, 20}
+    assert ebm.snapshot_updates(Recipe(updates=100, switch=30)) == set()
 
 
 def train_until(updates: int) -> nn.Module:
@@ -154,6 +161,12 @@ def test_a_divergence_goes_back_to_the_last_good_state(
     assert "back to update 4" in capsys.readouterr().err
 
 
+def test_the_band_is_in_nats(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = dataclasses.replace(RECIPE, band=100.0)  # a scaled difference of 0.5 at this tau
+    diverging(monkeypatch, {5: 99.0, 6: -101.0})
+    assert train(recipe).curve[-1].restarts == 1
+
+
 def test_after_too_many_divergences_the_message_says_what_to_change() -> None:
     with pytest.raises(UserError, match=r"left its band at update 1 .* after 2 restarts .*; lower --recipe.lr-adam"):
         train(dataclasses.replace(RECIPE, band=1e-12, restarts=2))
@@ -167,7 +180,7 @@ def test_schedules_of_the_paper_and_of_its_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"batch": 0}, {"steps": -1}, {"lr_sgd": 0.0}, {"data_noise": -1.0}, {"updates": -3}]
+    "change", [{"batch": 0}, {"steps": -1}, {"lr_sgd": 0.0}, {"data_noise": -1.0}, {"updates": -3}, {"updates": 0}]
 )
 def test_impossible_recipes_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(UserError, match="EBM recipe needs"):

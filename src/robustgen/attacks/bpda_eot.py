@@ -16,6 +16,7 @@ from robustgen.attacks.base import BallAttack, BallOptions
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
 from robustgen.options import Ratio
+from robustgen.replicates import Parts, check_logits, joined
 from robustgen.seeding import ImageStreams, derive
 
 Progress = Callable[[int, int, int], None]  # restart, updates done, images of the micro-batch that still stand
@@ -67,7 +68,8 @@ class BpdaEot(BallAttack):
     behind an energy that is piecewise linear, as a leaky ReLU network's, that is the same almost everywhere, because
     Langevin steps then only shift the image.
     Options: eps (pixel units), norm, step, steps, draws, verify, restarts, gradient, seed. `batch` images are attacked
-    together: with their replicates they set the memory in use, and results do not depend on them.
+    together: with their replicates they set the memory in use, and results do not depend on them. Where memory does
+    not suffice, replicates are classified in parts.
     Example: `BpdaEot(defense, eps=8 / 255, steps=50).evaluate(images, labels).broken`.
     """
 
@@ -81,6 +83,7 @@ class BpdaEot(BallAttack):
             raise UserError(f"batch is {batch}; give at least 1 image")
         super().__init__(model, **options)
         self.batch = batch
+        self.parts = Parts("classifying one purified image", "free the accelerator or set device cpu")
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.from_numpy(self.evaluate(x, y, self._order).adversarial).to(x)
@@ -162,16 +165,52 @@ class BpdaEot(BallAttack):
         "bpda": Eq. 10, up to its positive factor the derivative with respect to one shift of all replicates at once.
         "full": the derivative with respect to x through the draws. Zero where it is not `wanted`.
         """
-        full = wanted and self.options.gradient == "full"
-        leaf = (x if full else self.model.purify_draws(x, self.options.draws, streams)).detach().requires_grad_(wanted)
-        with torch.set_grad_enabled(wanted):
-            purified = self.model.unrolled(leaf, self.options.draws, streams) if full else leaf
-            logits = self.combined(purified)
-            if not wanted:
-                return logits, torch.zeros_like(x)
+        if wanted and self.options.gradient == "full":
+            leaf = x.detach().requires_grad_()
+            with torch.enable_grad():
+                return self._gradient(self.model.unrolled(leaf, self.options.draws, streams), y, leaf)
+        purified = self.model.purify_draws(x, self.options.draws, streams).detach()
+        if not wanted:
+            with torch.no_grad():
+                return self.combined(purified), torch.zeros_like(x)
+        logits, gradient = self._bpda(purified, y)
+        return logits, gradient.sum(1)
+
+    def _bpda(self, purified: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Combined logits (N, K) and the loss's gradient by the replicates (N, H, C, H, W), in parts if need be."""
+        total = purified.shape[:2].numel()
+        if self.parts.hold(total):
+            leaf = purified.requires_grad_()
+            found = self.parts.attempt(lambda: self._gradient(leaf, y, leaf), total)
+            if found is not None:
+                return found
+        purified = purified.detach()
+        images = as_images(purified)
+        with torch.no_grad():
+            logits = self.logits(purified).requires_grad_()
+        with torch.enable_grad():
+            combined = self.model.combine(logits)
+            (cotangent,) = torch.autograd.grad(F.cross_entropy(combined, y, reduction="sum"), logits)
+        cotangent = cotangent.flatten(0, 1)
+
+        def back(rows: slice) -> Tensor:
+            leaf = images[rows].detach().requires_grad_()
+            with torch.enable_grad():
+                (gradient,) = torch.autograd.grad(self.model.classifier(leaf), leaf, cotangent[rows])
+            return gradient
+
+        gradient = joined(self.parts.run(back, total))
+        return combined.detach(), gradient.unflatten(0, purified.shape[:2])
+
+    def _gradient(self, purified: Tensor, y: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
+        """Combined logits (N, K) and the loss's gradient by `leaf`, in one pass."""
+        with torch.enable_grad():
+            logits = self.model.classifier(as_images(purified)).unflatten(0, purified.shape[:2])
+            check_logits(logits)
+            combined = self.model.combine(logits)
             # the sum, not the mean: no image's step depends on who shares the batch
-            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), leaf)
-        return logits.detach(), gradient if full else gradient.sum(1)
+            (gradient,) = torch.autograd.grad(F.cross_entropy(combined, y, reduction="sum"), leaf)
+        return combined.detach(), gradient
 
     @torch.no_grad()
     def large_sample(self, x: Tensor, streams: ImageStreams) -> Tensor:
@@ -186,11 +225,21 @@ class BpdaEot(BallAttack):
 
     def combined(self, purified: Tensor) -> Tensor:
         """F̂_H (N, K): what the defence makes of the logits of purified images (N, H, C, H, W)."""
-        images = purified.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        logits = self.model.classifier(images).unflatten(0, purified.shape[:2])
-        check_logits(logits)
-        combined: Tensor = self.model.combine(logits)
+        combined: Tensor = self.model.combine(self.logits(purified))
         return combined
+
+    def logits(self, purified: Tensor) -> Tensor:
+        """The classifier's logits (N, H, K) of purified images (N, H, C, H, W)."""
+        images = as_images(purified)
+        found = joined(self.parts.run(lambda rows: self.model.classifier(images[rows]), len(images)))
+        logits: Tensor = found.unflatten(0, purified.shape[:2])
+        check_logits(logits)
+        return logits
+
+
+def as_images(purified: Tensor) -> Tensor:
+    """Replicates (N, H, C, H, W) as a batch of images, in the memory format that convolutions like."""
+    return purified.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 class Record:
@@ -222,16 +271,6 @@ class Record:
 
     def outcome(self) -> Outcome:
         return Outcome(**{f.name: getattr(self, f.name).numpy() for f in fields(Outcome)})
-
-
-def check_logits(logits: Tensor) -> None:
-    """Raise UserError where a defence's logits (N, draws, K) are not finite."""
-    lost = int((~logits.isfinite()).flatten(1).any(1).sum())
-    if lost:
-        raise UserError(
-            f"the defence's logits are NaN or infinite for {lost} of {len(logits)} images: a Langevin chain diverged; "
-            "lower tau or train the energy-based model again"
-        )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, cast, get_args
 
 import torch
@@ -12,11 +12,13 @@ from torch.utils.checkpoint import checkpoint
 
 from robustgen.errors import UserError
 from robustgen.protocols import EnergyModel
+from robustgen.replicates import Parts, joined, rewinding
 from robustgen.sampling.langevin import CHUNK, force, langevin, micro_batch, stream_noise
 from robustgen.seeding import ImageStreams
 
 Average = Literal["logits", "softmax", "log_softmax"]
 Precision = Literal["float32", "bfloat16"]
+Look = Callable[[Tensor], Tensor]  # purified images (n, draws, C, H, W) -> (n, ...), each image by itself
 
 
 class LangevinDefense(nn.Module):
@@ -57,6 +59,7 @@ class LangevinDefense(nn.Module):
         self.eta = eta
         self.seed = seed
         self.precision = precision
+        self._parts = Parts("purifying one image", "lower draws, for an attack verify too")
 
     def forward(self, x: Tensor) -> Tensor:
         return self.predict(x, range(len(x)))
@@ -72,22 +75,49 @@ class LangevinDefense(nn.Module):
 
     def purify_draws(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
         """(N, draws, C, H, W) independent purifications, without gradient."""
-        v = (2 * x.detach() - 1).repeat_interleave(draws, 0)
-        noise = stream_noise(streams, x.shape[1:], draws, x.device)
-        v = langevin(
+        return self.chain(x, draws, streams, (self.steps,), lambda purified: purified)[0]
+
+    @torch.no_grad()
+    def chain(self, x: Tensor, draws: int, streams: ImageStreams, at: Sequence[int], look: Look) -> list[Tensor]:
+        """`look(purified)` (N, ...) after each of the ascending numbers `at` of Langevin steps of one chain per draw.
+
+        `look` takes the purified images (n, draws, C, H, W) of some of the N images: as many as memory allows. After 0
+        steps they are x itself.
+        """
+
+        def part(rows: slice) -> list[Tensor]:
+            chosen = streams.subset(range(len(x))[rows])
+            with rewinding(chosen):
+                return self._chain(x[rows], draws, chosen, at, look)
+
+        return [joined(list(found)) for found in zip(*self._parts.run(part, len(x)), strict=True)]
+
+    def _chain(self, x: Tensor, draws: int, streams: ImageStreams, at: Sequence[int], look: Look) -> list[Tensor]:
+        found = [look(x.unsqueeze(1).expand(-1, draws, *x.shape[1:]))] if 0 in at else []
+        langevin(
             force(self._ebm, getattr(torch, self.precision)),
-            v,
-            noise,
-            steps=self.steps,
+            (2 * x - 1).repeat_interleave(draws, 0),
+            stream_noise(streams, x.shape[1:], draws, x.device),
+            steps=max(at, default=0),
             tau=self._ebm.tau,
             eta=self.eta,
+            callback=lambda _, v: found.append(look(((v + 1) / 2).unflatten(0, (len(x), draws)))),
+            at=at,
             micro_batch=micro_batch(self._ebm, x.device),
         )
-        return cast(Tensor, ((v + 1) / 2).unflatten(0, (len(x), draws)))
+        return found
 
     def unrolled(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
         """`purify_draws` differentiable in x: each step is computed again on the way back, so memory grows by one
-        state a step."""
+        state a step.
+
+        Raises UserError for an energy model whose dynamics are not its energy's, as clipping makes them.
+        """
+        if hasattr(self.ebm, "force") and not hasattr(self.ebm, "prepared_force"):
+            raise UserError(
+                f"{type(self.ebm).__name__}'s Langevin steps are not the gradient of its energy; a full gradient needs "
+                "an energy without clipping, so take gradient bpda"
+            )
         v = (2 * x - 1).repeat_interleave(draws, 0)
         noise = stream_noise(streams, x.shape[1:], draws, x.device)
         for done in range(0, self.steps, CHUNK):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from robustgen.errors import UserError
 from robustgen.progress import progress
 from robustgen.protocols import EnergyModel
-from robustgen.sampling.langevin import CHUNK, Noise, force, generator_noise, langevin, micro_batch, stream_noise
+from robustgen.sampling.langevin import CHUNK, Force, Noise, force, generator_noise, langevin, micro_batch, stream_noise
 from robustgen.seeding import ImageStreams, generator
 
 Look = Callable[[Tensor], np.ndarray]  # images (B, C, H, W) -> a row for each
@@ -131,9 +131,12 @@ def checked(model: nn.Module, label: str) -> EnergyModel:
     return model
 
 
-def milliseconds_per_step(model: nn.Module, x: Tensor, *, steps: int, repetitions: int = 3) -> float:
+def milliseconds_per_step(
+    model: nn.Module, x: Tensor, *, steps: int, repetitions: int = 3, push: Force | None = None
+) -> float:
     """Wall time of one Langevin step, noise included, of all images x (N, C, H, W) together, in milliseconds.
 
+    `push` replaces the force that the sampler would take.
     The best of `repetitions` runs of `steps` steps, after one step to warm up: what else the machine does only adds.
     """
     if steps < 1 or repetitions < 1:
@@ -142,7 +145,7 @@ def milliseconds_per_step(model: nn.Module, x: Tensor, *, steps: int, repetition
     device = next(model.parameters()).device
     v = 2 * x.to(device) - 1
     noise = generator_noise(generator(0, "timing"), v.shape, device)
-    step, together = force(ebm), micro_batch(ebm, device)
+    step, together = push or force(ebm), micro_batch(ebm, device)
     best = float("inf")
     for run in range(repetitions + 1):
         count = steps if run else 1

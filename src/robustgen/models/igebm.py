@@ -58,6 +58,7 @@ class Block(nn.Module):
 class IGEBM(nn.Module):
     """images (N, C, size, size) in [0, 1] -> logits (N, K): −E(x, k), so the label is the class of least energy.
 
+    Its states are not clipped to the box after each step, as its authors' are: no Langevin run here is.
     In training mode every pass moves the power iterations behind the spectral norms; in eval mode they stand still.
     """
 

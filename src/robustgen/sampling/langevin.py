@@ -38,6 +38,11 @@ def force(model: EnergyModel, dtype: torch.dtype = torch.float32) -> Force:
         return own.prepared_force(dtype)  # type: ignore[no-any-return]
     if hasattr(own, "force"):
         return own.force  # type: ignore[no-any-return]
+    return by_autograd(model)
+
+
+def by_autograd(model: EnergyModel) -> Force:
+    """v -> ∇ scaled_energy(v) by differentiation, whatever else the model offers."""
 
     def differentiated(v: Tensor) -> Tensor:
         with torch.enable_grad():

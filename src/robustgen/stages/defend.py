@@ -8,7 +8,7 @@ import shutil
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
-from importlib import import_module
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from robustgen.attacks.bpda_eot import BpdaEot, Outcome
 
 FOLDER = Path(".cache/defense")  # finished parts of evaluations under way
+SOURCES = (  # modules that the outcome depends on, beside the networks' own
+    *("attacks.ball", "attacks.base", "attacks.bpda_eot"),
+    *("defenses.identity", "defenses.langevin", "models.energy", "models.wide_resnet"),
+    *("replicates", "sampling.langevin", "seeding"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +98,7 @@ def run(options: Options) -> None:
         label = f"{options.out.stem} {number + 1}/{len(points)} ({point})"
         known = natural[point.langevin_steps, point.verify]
         outcomes.append(evaluate(attack, images, known, store.below(str(number)), label))
-    tau = getattr(setting.ebm, "tau", None)
-    save_arrays(options.out, arrays(options, points, images, outcomes, tau))
+    save_arrays(options.out, arrays(options, points, images, outcomes, setting.ebm))
     store.clear()
 
 
@@ -124,19 +128,21 @@ def evaluate(attack: BpdaEot, images: ImageSet, natural: dict[int, np.ndarray], 
 
 
 def arrays(
-    options: Options, points: list[Point], images: ImageSet, outcomes: list[Outcome], tau: float | None
+    options: Options, points: list[Point], images: ImageSet, outcomes: list[Outcome], ebm: nn.Module | None
 ) -> dict[str, np.ndarray]:
     """What is written: G grid points, N images.
 
     langevin_steps, draws, verify int64, norm, eps float64 (G,); labels, indices int64 (N,), indices being rows of the
     test split; the fields of `Outcome`, each (G, N, ...), adversarial as float32; config, the options and the energy
-    model's tau as JSON.
+    model's tau and config as JSON.
     """
     grid = {f.name: np.array([getattr(point, f.name) for point in points]) for f in fields(Point)}
     found = {f.name: np.stack([getattr(each, f.name) for each in outcomes]) for f in fields(outcomes[0])}
     found["adversarial"] = found["adversarial"].astype(np.float32)
     rows = np.arange(options.offset, options.offset + len(images))
-    config = np.array(json.dumps({**asdict(options), "tau": tau}, sort_keys=True, default=str))
+    network: Any = ebm
+    facts = {"tau": network and network.tau, "ebm_config": network and asdict(network.config)}
+    config = np.array(json.dumps({**asdict(options), **facts}, sort_keys=True, default=str))
     return {**grid, **found, "labels": images.labels.numpy(), "indices": rows, "config": config}
 
 
@@ -197,11 +203,12 @@ class Setting:
 
     def defense(self, langevin_steps: int) -> nn.Module:
         """The defence with K Langevin steps."""
-        from robustgen.defenses.identity import Undefended
+        if langevin_steps == 0:
+            from robustgen.defenses.identity import Undefended
+
+            return Undefended(self.classifier)
         from robustgen.defenses.langevin import LangevinDefense
 
-        if langevin_steps == 0:
-            return Undefended(self.classifier)
         assert self.ebm is not None
         o = self.options
         return LangevinDefense(
@@ -227,15 +234,14 @@ def identity(options: Options, setting: Setting) -> dict[str, Any]:
     """What finished parts belong to: options, networks, data, the code that attacks, torch."""
     import torch
 
-    names = ["attacks.ball", "attacks.base", "attacks.bpda_eot", "defenses.langevin", "sampling.langevin", "seeding"]
-    modules = [import_module(f"robustgen.{name}") for name in names]
-    modules += [import_module(type(network).__module__) for network in (setting.classifier, setting.ebm) if network]
+    specs = [find_spec(f"robustgen.{name}") for name in SOURCES]  # none is imported for this
+    specs += [find_spec(type(network).__module__) for network in (setting.classifier, setting.ebm) if network]
     paths = [path for path in (options.classifier, options.ebm, options.data) if path is not None]
     return {
         **asdict(options),
         "device": options.device.partition(":")[0],
         "files": [sha256(path.read_bytes()) for path in paths],
-        "sources": [sha256(Path(str(module.__file__)).read_bytes()) for module in modules],
+        "sources": [sha256(Path(str(spec.origin)).read_bytes()) for spec in specs if spec],
         "torch": torch.__version__,
     }
 

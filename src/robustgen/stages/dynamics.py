@@ -45,14 +45,14 @@ class Options(Compute):
     samples: int = 16  # images kept of each kind, for the figures
     short_steps: int = 0  # Langevin steps from the bank to a short-run sample; 0 shows the bank as training left it
     long_steps: int  # Langevin steps from there to a long-run sample
-    steady_steps: int  # Langevin steps from training images towards each model's steady state
+    steady_steps: int  # Langevin steps from training images for Figures 4 and 10
     energy_images: int = 500  # test images whose energies are measured, the first of the adversarial set
     etas: tuple[float, ...] = ()  # η, noise strengths of Eq. 13, ascending
     lyapunov_chains: int = 16  # chains, each with an exponent of its own; they start in the bank
     lyapunov_burn_in: int = 500  # steps before growth counts
     lyapunov_steps: int = 1000  # steps over which it counts
     lyapunov_every: int = 1  # steps between two measurements of a separation
-    lyapunov_distances: tuple[float, ...] = (1.0, 0.1, 0.01)  # separations, units of τ√D; the first is the reported one
+    lyapunov_distances: tuple[float, ...] = (1.0, 0.3, 0.1)  # separations, units of τ√D; the first is the reported one
     fid_steps: tuple[int, ...] = ()  # Langevin steps from the data at which FID is taken, ascending; 0 is the data
     fid_images: int = 500  # chains, and as many other training images that they are compared with
     fid_features: Literal["classifier", "inception", "auto"] = "classifier"  # auto: Inception if its weights are here
@@ -94,6 +94,7 @@ def run(options: Options) -> None:
         arrays |= distances(ours, train, options, device)
     for name, model in compared(ours, train, options, device):
         arrays |= steady_state(name, model, train, options)
+        arrays |= times(name, model, train, options) if name != "twin" else {}
     save_arrays(options.out, arrays)
 
 
@@ -293,6 +294,7 @@ def compared(ours: nn.Module, train: ImageSet, options: Options, device: str) ->
     """Our model and those it is compared with."""
     yield "ours", ours
     for name, path, arch in (
+        ("twin", options.twin, options.ebm_arch),
         ("igebm", options.igebm, options.igebm_arch),
         ("jem", options.jem, options.jem_arch),
     ):
@@ -301,11 +303,9 @@ def compared(ours: nn.Module, train: ImageSet, options: Options, device: str) ->
 
 
 def steady_state(name: str, model: nn.Module, train: ImageSet, options: Options) -> Arrays:
-    """Figure 10: what a model's chains become, and what a step costs. Only a model that is not ours may diverge: its
-    chains then end where they were last seen finite, and `diverged_<model>` tells after how many steps."""
-    import torch
-
-    from robustgen.evaluation.chains import milliseconds_per_step, run_chains
+    """Figure 10: what a model's chains become from training images, and how large it is. Only a model of another kind
+    may diverge: its chains then end where they were last seen finite, `diverged_<model>` tells after how many steps."""
+    from robustgen.evaluation.chains import run_chains
     from robustgen.seeding import derive
 
     chains = run_chains(
@@ -313,15 +313,35 @@ def steady_state(name: str, model: nn.Module, train: ImageSet, options: Options)
         train.images[: options.samples],
         steps=options.steady_steps,
         seed=derive(options.seed, "steady"),
-        label=f"{options.out.stem} steady state of {name}",
-        may_diverge=name != "ours",
+        label=f"{options.out.stem} chains of {name}",
+        may_diverge=name not in ("ours", "twin"),
         batch=options.batch,
     )
-    together = train.images[torch.arange(options.timed_images) % len(train)]
-    time = milliseconds_per_step(model, together, steps=options.timed_steps, repetitions=options.timed_repetitions)
     return {
         f"steady_{name}": chains.images.numpy(),
         f"diverged_{name}": chains.diverged.numpy(),
-        f"ms_per_step_{name}": np.array(time),
         f"parameters_{name}": np.array(sum(weight.numel() for weight in model.parameters())),
+    }
+
+
+def times(name: str, model: nn.Module, train: ImageSet, options: Options) -> Arrays:
+    """Figure 10: milliseconds of a Langevin step on `timed_images` images. IGEBM's is that of its own sampler, which is
+    given one label an image; ours is timed by plain autograd, too, as the others are."""
+    import torch
+
+    from robustgen.evaluation.chains import milliseconds_per_step
+    from robustgen.sampling.langevin import Force, by_autograd
+
+    rows = torch.arange(options.timed_images) % len(train)
+    network: Any = model
+    labels = train.labels[rows].to(next(model.parameters()).device)
+    pushes: dict[str, Force | None] = {name: (lambda v: network.force(v, labels)) if name == "igebm" else None}
+    if name == "ours":
+        pushes["ours_autograd"] = by_autograd(network)
+    count, repetitions = options.timed_steps, options.timed_repetitions
+    return {
+        f"ms_per_step_{key}": np.array(
+            milliseconds_per_step(model, train.images[rows], steps=count, repetitions=repetitions, push=push)
+        )
+        for key, push in pushes.items()
     }

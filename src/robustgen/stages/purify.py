@@ -67,7 +67,9 @@ def run(options: Options) -> None:
         if name == "natural":
             arrays["natural_draws"] = draws
     arrays |= {"steps": np.array(options.steps), "labels": natural.labels.numpy(), "indices": rows}
-    config = {**asdict(options), "keep": kept(options), "tau": ebm.tau, "attack": attack}
+    network: Any = ebm.config
+    facts = {"keep": kept(options), "tau": ebm.tau, "ebm_config": asdict(network), "attack": attack}
+    config = {**asdict(options), **facts}
     arrays["config"] = np.array(json.dumps(config, sort_keys=True, default=str))
     save_arrays(options.out, arrays)
 
@@ -145,30 +147,11 @@ def along_chain(defense: LangevinDefense, x: Tensor, steps: Sequence[int], strea
 
     After 0 steps they are the classifier's own. Raises UserError where a chain diverges.
     """
-    import torch
+    from robustgen.replicates import check_logits
 
-    from robustgen.attacks.bpda_eot import check_logits
-    from robustgen.sampling.langevin import force, langevin, micro_batch, stream_noise
+    def look(purified: Tensor) -> Tensor:
+        logits = defense.logits(purified)
+        check_logits(logits)
+        return logits
 
-    found: list[Tensor] = []
-
-    @torch.no_grad()
-    def look(step: int, v: Tensor) -> None:
-        found.append(defense.logits(((v + 1) / 2).unflatten(0, (len(x), defense.draws))))
-        check_logits(found[-1])
-
-    if steps[0] == 0:
-        with torch.no_grad():
-            found.append(defense.logits(x.unsqueeze(1).expand(-1, defense.draws, *x.shape[1:])))
-    ebm: Any = defense.ebm
-    langevin(
-        force(ebm),
-        (2 * x - 1).repeat_interleave(defense.draws, 0),
-        stream_noise(streams, x.shape[1:], defense.draws, x.device),
-        steps=steps[-1],
-        tau=ebm.tau,
-        callback=look,
-        at=steps,
-        micro_batch=micro_batch(ebm, x.device),
-    )
-    return found
+    return defense.chain(x, defense.draws, streams, steps, look)

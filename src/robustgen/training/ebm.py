@@ -38,11 +38,13 @@ class Recipe:
     data_noise: float = 0.02  # τ_data, noise on the data images, in units of v = 2x − 1
     lr_adam: float = 1e-4  # γ_Adam
     lr_sgd: float = 5e-5  # γ_SGD, of scaled energies as released; taken literally, of U, it would be 2/τ² times as much
-    band: float = 10.0  # scaled energy difference between data and states beyond which training has diverged
+    # Energy difference between data and states, nats, beyond which training has diverged. Typical are hundreds of nats
+    # at the start and tens later.
+    band: float = 1e5
     restarts: int = 5  # times that training may go back to its last good state
     save_every: int = 500  # updates between checkpoints
     log_every: int = 50  # updates that a row of the curve averages over
-    snapshots: int = 0  # models kept along the way, evenly spaced, the last one included
+    snapshots: int = 0  # models kept along the way, evenly spaced, the last one included; at the switch one more
     seed: int = 0  # of initialisation, bank, batches and noise
 
     def __post_init__(self) -> None:
@@ -61,7 +63,7 @@ class Recipe:
     def schedule(self) -> tuple[int, int]:
         """J and J_SGD."""
         updates, switch = SCHEDULES[self.fidelity]
-        return self.updates or updates, switch if self.switch is None else self.switch
+        return updates if self.updates is None else self.updates, switch if self.switch is None else self.switch
 
     def phase(self, update: int) -> Literal["adam", "sgd"]:
         """The optimizer of an update, counted from 0."""
@@ -131,7 +133,7 @@ def train_ebm(
     bar = iter(progress(remaining, total=len(remaining), label=label, unit="update"))
     while state.update < recipe.schedule[0]:
         difference = train_step(state, images, recipe)
-        if not recipe.limits.holds(difference * scale_of(state.model)):
+        if not recipe.limits.holds(difference):
             state = back_to(good, state, recipe, difference, label)
             continue
         next(bar, None)
@@ -201,8 +203,10 @@ def account(state: State, recipe: Recipe, difference: float) -> None:
 
 
 def snapshot_updates(recipe: Recipe) -> set[int]:
-    """Updates after which a snapshot is kept."""
-    return {round(recipe.schedule[0] * k / recipe.snapshots) for k in range(1, recipe.snapshots + 1)}
+    """Updates after which a snapshot is kept: evenly spaced ones, and the last one before the switch."""
+    updates, switch = recipe.schedule
+    even = {round(updates * k / recipe.snapshots) for k in range(1, recipe.snapshots + 1)}
+    return even | {switch} if even and 0 < switch < updates else even
 
 
 def back_to(good: State, state: State, recipe: Recipe, difference: float, label: str) -> State:

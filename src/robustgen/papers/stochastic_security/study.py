@@ -218,6 +218,15 @@ class Measured:
         return self.replicates or self.ours
 
     @property
+    def control(self) -> tuple[Defense, int] | None:
+        """The study and grid point of the attack at radius 0: that of Table 2, else that of the sweep over L∞ radii."""
+        wanted = {"norm": "linf", "eps": 0.0, "langevin_steps": self.long}
+        for study in (self.main, self.linf):
+            if study is not None and study.has(**wanted):
+                return study, study.point(**wanted)
+        return None
+
+    @property
     def eps(self) -> float:
         """The radius of Table 2, L∞ in [0, 1]: the only one of the sweep over Langevin steps, or of Table 2's study."""
         studies = [study for study in (self.steps_ours, self.main) if study is not None]

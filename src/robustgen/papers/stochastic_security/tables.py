@@ -109,7 +109,7 @@ def table2(found: Measured) -> list[Row]:
             rows += table.alone("CIFAR-10", OURS, column, found.dataset)
     else:
         rows += both(OURS, found.main, found.main.point(norm="linf", eps=found.eps, langevin_steps=found.long))
-        rows += _false_breaks(table, found, found.main)
+    rows += _false_breaks(table, found)
     for line, study in ((AT_LINF, found.at_linf), (AT_L2, found.at_l2)):
         if study is not None and study.has(norm="linf", eps=found.eps):
             rows += both(line, study, study.point(norm="linf", eps=found.eps))
@@ -139,10 +139,9 @@ def unrolled_pairs(found: Measured) -> Iterator[tuple[str, Defense, int]]:
             yield f"{name}: BPDA+EOT", found.steps_ours, found.steps_ours.point(**wanted)
 
 
-def _false_breaks(table: Table, found: Measured, study: Defense) -> Iterator[Row]:
-    control = {"norm": "linf", "eps": 0.0, "langevin_steps": found.long}
-    if study.has(**control):
-        point = study.point(**control)
+def _false_breaks(table: Table, found: Measured) -> Iterator[Row]:
+    if found.control is not None:
+        study, point = found.control
         right = study.natural(point)
         if right.any():
             estimate = accuracy(study.broken(point)[right])

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 NORMS = {"linf": "L∞", "l2": "L2"}
+SAME_GRADIENT = (
+    "through a piecewise linear energy the exact gradient is that of BPDA, as the Hessian is 0 almost everywhere"
+)
+MARGINALS = {"sampler": "marginal: the class of least energy, which fixes the label", "energy": "marginal over classes"}
 NAMES = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
@@ -44,7 +48,7 @@ def attack_words(options: Mapping[str, Any], point: Mapping[str, Any]) -> str:
         words += [f"H_adv {draws}", f"breaks confirmed with H_def {verify} fresh draws"]
         words += [plural(langevin, "Langevin step")]
         words += list(_defence(options))
-    return ", ".join([*words, f"seed {options['seed']}"])
+    return ", ".join([*words, f"seed {options['seed']}", *([SAME_GRADIENT] if full and langevin else [])])
 
 
 def blind_words(options: Mapping[str, Any], steps: int, *, draws: int, attacked: bool) -> str:
@@ -59,7 +63,7 @@ def _blind_attack(options: Mapping[str, Any]) -> str:
     attack = options.get("attack")
     if not isinstance(attack, Mapping):
         return "PGD on the base classifier"
-    words = ["PGD on the base classifier", f"L∞ eps {radius(attack['eps'])}"]
+    words = ["PGD on the base classifier", f"{NORMS[attack.get('norm', 'linf')]} eps {radius(attack['eps'])}"]
     words += [f"step {radius(attack['alpha'])}"] if "alpha" in attack else []
     words += [plural(attack["steps"], "update")] if "steps" in attack else []
     words += [f"attack's seed {attack['seed']}"] if "seed" in attack else []
@@ -67,6 +71,13 @@ def _blind_attack(options: Mapping[str, Any]) -> str:
 
 
 def _defence(options: Mapping[str, Any]) -> Iterator[str]:
+    architecture, network = options.get("ebm_arch"), options.get("ebm_config") or {}
+    if architecture in ("igebm", "jem") and "step" in network:
+        yield f"step {network['step']:g}"
+    if architecture == "igebm" and network.get("marginal") in MARGINALS:
+        yield MARGINALS[network["marginal"]]
+    if options.get("precision", "float32") != "float32":
+        yield f"precision {options['precision']}"
     if "tau" in options:
         yield f"τ {options['tau']:g}"
     if "average" in options:

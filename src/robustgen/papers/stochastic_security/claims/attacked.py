@@ -10,9 +10,9 @@ import numpy as np
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import proportion_difference
-from robustgen.papers.stochastic_security.claims.blind import OURS, POSITIVE, SHARE
+from robustgen.papers.stochastic_security.claims.blind import LATER, OURS, POSITIVE, SHARE
 from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, share_difference, shared
-from robustgen.papers.stochastic_security.words import radius
+from robustgen.papers.stochastic_security.words import SAME_GRADIENT, radius
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -64,7 +64,8 @@ def _langevin_steps(found: Measured, study: Defense) -> Iterator[Claim]:
             quantity=f"accuracy under BPDA+EOT, K = {longest} − K = {found.long}, {SHARE}",
             condition=Condition("<", 0.1),
             estimate=proportion_difference(last, right[found.long]),
-            note=OURS,
+            note=f"{OURS} {last.mean():.1%} against {right[found.long].mean():.1%}"
+            + (": it falls." if last.mean() < right[found.long].mean() else "."),
         )
     if found.steps_twin is not None:
         yield from _twin(found, study, found.steps_twin)
@@ -90,7 +91,7 @@ def _twin(found: Measured, ours: Defense, twin: Defense) -> Iterator[Claim]:
             condition=POSITIVE,
             estimate=proportion_difference(right, wrong),
             note=f"{right.mean():.1%} against {wrong.mean():.1%}. "
-            f"{ours.method(ours.point(**wanted, langevin_steps=steps))}",
+            f"{ours.method(ours.point(**wanted, langevin_steps=steps))}" + (LATER if suffix else ""),
         )
 
 
@@ -107,11 +108,13 @@ def _main(found: Measured, study: Defense) -> Iterator[Claim]:
             quantity=f"accuracy under blind PGD − under BPDA+EOT, {SHARE}",
             condition=POSITIVE,
             estimate=proportion_difference(blind, adaptive),
-            note=f"{blind.mean():.1%} against {adaptive.mean():.1%}. {study.method(point)}",
+            note=f"{blind.mean():.1%} against {adaptive.mean():.1%}. Blind PGD is judged at its last iterate with H "
+            f"{found.ours.draws.shape[1]}, the adaptive attack at any of its iterates with H_def "
+            f"{study.arrays['verify'][point]}. {study.method(point)}",
         )
-    if study.has(**wanted, eps=0.0):
-        control = study.point(**wanted, eps=0.0)
-        right = study.natural(control)
+    if (control := found.control) is not None:
+        at, zero = control
+        right = at.natural(zero)
         if right.any():
             yield claim(
                 "no-false-breaks",
@@ -119,8 +122,8 @@ def _main(found: Measured, study: Defense) -> Iterator[Claim]:
                 source="Sec. 3.1, Algorithm 1",
                 quantity="share of rightly classified images that an attack of radius 0 breaks",
                 condition=Condition("<", 0.05),
-                estimate=accuracy(study.broken(control)[right]),
-                note=f"{OURS} The control is ours. {study.method(control)}",
+                estimate=accuracy(at.broken(zero)[right]),
+                note=f"{OURS} The control is ours. {at.method(zero)}",
             )
     if found.at_linf is not None:
         yield _against_trained(found, study, point, found.at_linf)
@@ -207,8 +210,9 @@ def _unrolled(found: Measured) -> Iterator[Claim]:
             quantity=f"accuracy at K = {both[-1]}, under the full gradient − under BPDA+EOT, {SHARE}",
             condition=Condition(">", -0.05),
             estimate=proportion_difference(through, identity),
-            note=f"{OURS} {through.mean():.1%} against {identity.mean():.1%}, at as many steps as were unrolled; the "
-            "paper compares its blind PGD with the end-to-end attacks that JEM and IGEBM report.",
+            note=f"{OURS} {through.mean():.1%} against {identity.mean():.1%}, at as many steps as were unrolled. "
+            f"{SAME_GRADIENT[0].upper()}{SAME_GRADIENT[1:]}: this can only confirm it. The paper compares its blind "
+            "PGD with the end-to-end attacks that JEM and IGEBM report.",
         )
 
 
@@ -233,6 +237,7 @@ def _long_attack(found: Measured, study: Defense) -> Iterator[Claim]:
 
 def _replicates(found: Measured, study: Defense) -> Iterator[Claim]:
     wanted: dict[str, Any] = {"norm": "linf", "eps": found.eps}
+    yield from _judging(study, {**wanted, "draws": study.values("draws", **wanted)[0]})
     wanted["verify"] = study.values("verify", **wanted)[-1]
     counts = study.values("draws", **wanted)
     if len(counts) < 3:
@@ -257,3 +262,20 @@ def _replicates(found: Measured, study: Defense) -> Iterator[Claim]:
         estimate=proportion_difference(right[before], right[most]),
         note=f"{OURS} {study.method(study.point(**wanted, draws=most))}",
     )
+
+
+def _judging(study: Defense, wanted: dict[str, Any]) -> Iterator[Claim]:
+    counts = study.values("verify", **wanted)
+    if len(counts) > 1:
+        many, few = (study.robust(study.point(**wanted, verify=count)) for count in (counts[-1], counts[0]))
+        yield claim(
+            "few-replicates-overstate-breaks",
+            "Judging breaks with few replicates overstates them",
+            source="Sec. 3.1",
+            quantity=f"accuracy under attack at H_adv = {wanted['draws']}, H_def = {counts[-1]} − H_def = {counts[0]}, "
+            f"{SHARE}",
+            condition=POSITIVE,
+            estimate=proportion_difference(many, few),
+            note=f"{many.mean():.1%} against {few.mean():.1%}. "
+            f"{study.method(study.point(**wanted, verify=counts[-1]))}",
+        )

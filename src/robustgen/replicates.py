@@ -1,0 +1,84 @@
+"""Replicates of images, for random defences and the attack on them: computed in parts as memory allows, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from robustgen.errors import UserError
+from robustgen.seeding import ImageStreams
+
+T = TypeVar("T")
+
+
+class Parts:
+    """How many rows are computed at once: all, until memory runs out; then half as many, in later calls too.
+
+    `what` and `advice` are for the UserError where memory does not suffice for a single row.
+    """
+
+    def __init__(self, what: str, advice: str) -> None:
+        self.what = what
+        self.advice = advice
+        self.size: int | None = None  # rows at once; None: all
+
+    def hold(self, total: int) -> bool:
+        """Whether so many rows are one part."""
+        return self.size is None or total <= self.size
+
+    def attempt(self, compute: Callable[[], T], rows: int) -> T | None:
+        """What `compute` makes of so many rows; None where memory ran out, and parts are half as large from now on."""
+        try:
+            return compute()
+        except torch.OutOfMemoryError as error:
+            if rows <= 1:
+                raise UserError(f"out of memory {self.what}; {self.advice}") from error
+        torch.cuda.empty_cache()  # only here: the error held the tensors of the attempt
+        self.size = rows // 2
+        return None
+
+    def run(self, compute: Callable[[slice], T], total: int) -> list[T]:
+        """What `compute` makes of each part of `total` rows, in order."""
+        done: list[T] = []
+        first = 0
+        while True:
+            rows = min(total if self.size is None else self.size, total - first)
+            found = self.attempt(partial(compute, slice(first, first + rows)), rows)
+            if found is None:
+                continue
+            done.append(found)
+            first += rows
+            if first >= total:
+                return done
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """The parts as one, without a copy where there is only one."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@contextmanager
+def rewinding(streams: ImageStreams) -> Iterator[None]:
+    """Set streams back where the work within runs out of memory, so that another attempt meets the same draws."""
+    states = [generator.get_state() for generator in streams.generators]
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        for generator, state in zip(streams.generators, states, strict=True):
+            generator.set_state(state)
+        raise
+
+
+def check_logits(logits: Tensor) -> None:
+    """Raise UserError where a defence's logits (N, draws, K) are not finite."""
+    lost = int((~logits.isfinite()).flatten(1).any(1).sum())
+    if lost:
+        raise UserError(
+            f"the defence's logits are NaN or infinite for {lost} of {len(logits)} images: a Langevin chain diverged; "
+            "lower tau or train the energy-based model again"
+        )
