@@ -33,15 +33,20 @@ def test_no_memory_for_one_row_says_what_to_do() -> None:
     def fail(rows: slice) -> Tensor:
         raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(UserError, match="^out of memory doubling; take fewer$"):
+    with pytest.raises(UserError, match=r"^out of memory doubling; take fewer$"):
         Parts("doubling", "take fewer").run(fail, 5)
 
 
 def test_streams_are_set_back_only_where_memory_ran_out() -> None:
     streams, expected = ImageStreams(0, range(3)), ImageStreams(0, range(3)).normal((4,))
-    with pytest.raises(torch.OutOfMemoryError), rewinding(streams):
+
+    @rewinding(streams)
+    def fail() -> None:
         streams.normal((2,))
         raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        fail()
     with rewinding(streams):
         torch.testing.assert_close(streams.normal((4,)), expected)
     assert not torch.equal(streams.normal((4,)), expected)

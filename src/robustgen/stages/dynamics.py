@@ -330,12 +330,14 @@ def times(name: str, model: nn.Module, train: ImageSet, options: Options) -> Arr
     import torch
 
     from robustgen.evaluation.chains import milliseconds_per_step
+    from robustgen.models.igebm import IGEBM
     from robustgen.sampling.langevin import Force, by_autograd
 
     rows = torch.arange(options.timed_images) % len(train)
     network: Any = model
     labels = train.labels[rows].to(next(model.parameters()).device)
-    pushes: dict[str, Force | None] = {name: (lambda v: network.force(v, labels)) if name == "igebm" else None}
+    given = (lambda v: network.force(v, labels)) if isinstance(model, IGEBM) else None
+    pushes: dict[str, Force | None] = {name: given}
     if name == "ours":
         pushes["ours_autograd"] = by_autograd(network)
     count, repetitions = options.timed_steps, options.timed_repetitions

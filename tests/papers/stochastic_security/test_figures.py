@@ -115,10 +115,23 @@ def test_accuracy_against_langevin_steps(right: Measured, tmp_path: Path) -> Non
     assert value["convergent", "BPDA+EOT", "200"] == pytest.approx(0.52)
     assert value["non-convergent", "BPDA+EOT", "100"] == pytest.approx(0.1)
     assert len(value) == 14
+    assert all("H_def 16" in row["method"] for row in read(tmp_path / "f.csv") if row["langevin_steps"] != "0")
+
+
+def test_samples_stand_under_the_model_they_are_from(right: Measured) -> None:
+    assert right.dynamics is not None
+    ours, twin = robustness._long_run(right)
+    assert ours is right.dynamics["steady_ours"]
+    assert twin is None
+    arrays = {**right.dynamics.arrays, "steady_twin": right.dynamics["steady_jem"]}
+    _, twin = robustness._long_run(replace(right, dynamics=Dynamics("x", arrays)))
+    assert twin is arrays["steady_twin"]
+    assert robustness._long_run(without(right, "steady")) == []
+    assert robustness._strip_title(right) == "after 1000 steps from training images"
 
 
 def test_a_panel_without_its_study_leaves_the_other(right: Measured, tmp_path: Path) -> None:
-    robustness.by_langevin_steps(tmp_path / "a", replace(without(right, "long_samples"), steps_twin=None))
+    robustness.by_langevin_steps(tmp_path / "a", replace(without(right, "steady"), steps_twin=None))
     assert {row["ebm"] for row in read(tmp_path / "a.csv")} == {"convergent"}
     robustness.by_radius(tmp_path / "b", replace(right, l2=None, at_linf=None, at_l2=None))
     assert {row["norm"] for row in read(tmp_path / "b.csv")} == {"L∞"}
@@ -217,6 +230,13 @@ def test_running_times_stand_beside_the_papers(right: Measured, tmp_path: Path) 
     assert rows["ours"]["paper_seconds"] == "13"
     assert rows["ours"]["paper_parameters"] == rows["ours"]["parameters"] == "693569"
     assert (rows["JEM"]["ratio"], rows["JEM"]["paper_seconds"]) == ("20", "")
+    assert (rows["JEM"]["paper_ratio_from"], rows["IGEBM"]["paper_ratio_to"]) == ("20", "30")
+    assert right.dynamics is not None
+    arrays = {**right.dynamics.arrays, "ms_per_step_ours_autograd": np.array(16.0)}
+    samples.steady_state(tmp_path / "a", replace(right, dynamics=Dynamics("x", arrays)))
+    both = {row["model"]: row for row in read(tmp_path / "a.csv")}
+    assert both["JEM"]["ratio"] == "10"
+    assert (both["ours, plain autograd"]["ms_per_step"], both["ours, plain autograd"]["parameters"]) == ("16", "693569")
     samples.steady_state(tmp_path / "g", without(right, "ms_per_step"))
     assert read(tmp_path / "g.csv") == []
     samples.steady_state(tmp_path / "h", without(right, "steady"))

@@ -23,7 +23,7 @@ from robustgen.papers.stochastic_security.study import (
     share_difference,
     shared,
 )
-from robustgen.papers.stochastic_security.words import radius
+from robustgen.papers.stochastic_security.words import blind_words, radius
 
 Point = Callable[..., Defense]
 
@@ -262,7 +262,8 @@ def test_the_tables_radius(right: Measured, bare: Measured, point: Point) -> Non
             {"gradient": "full", "average": "log_softmax"},
             (
                 "PGD on the full gradient, EOT, L2 eps 1, step 0.25, 20 updates, 1 random start, H_adv 4, breaks "
-                "confirmed with H_def 16 fresh draws, 1 Langevin step, τ 0.05, mean of log-softmax, seed 3"
+                "confirmed with H_def 16 fresh draws, 1 Langevin step, τ 0.05, mean of log-softmax, seed 3, through a "
+                "piecewise linear energy the exact gradient is that of BPDA, as the Hessian is 0 almost everywhere"
             ),
         ),
         ((0, "linf", 0.1, 1, 1, 1, 1), {}, "PGD, L∞ eps 0.1, step 0.025, 20 updates, 1 random start, seed 3"),
@@ -280,6 +281,36 @@ def test_blind_attack_in_words(right: Measured) -> None:
     assert right.ours.method(0, attacked=True) == attack
     assert right.ours.method(100, attacked=False) == f"natural images, {defence}"
     assert right.ours.method(100, attacked=True) == f"{attack}, {defence}"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"ebm_arch": "igebm", "ebm_config": {"step": 40.0, "marginal": "sampler"}},
+            "step 40, marginal: the class of least energy, which fixes the label, τ 0.05",
+        ),
+        (
+            {"ebm_arch": "igebm", "ebm_config": {"step": 40.0, "marginal": "energy"}, "precision": "bfloat16"},
+            "step 40, marginal over classes, precision bfloat16, τ 0.05",
+        ),
+        ({"ebm_arch": "jem", "ebm_config": {"step": 2.0}}, "H 4, step 2, τ 0.05"),
+        ({"ebm_arch": "nijkamp", "ebm_config": {"step": 2.0}}, "H 4, τ 0.05"),
+    ],
+)
+def test_samplers_in_words(options: dict[str, Any], words: str) -> None:
+    assert words in blind_words({"tau": 0.05, "seed": 0, **options}, 10, draws=4, attacked=False)
+
+
+def test_the_blind_attacks_norm_in_words() -> None:
+    options = {"attack": {"norm": "l2", "eps": 1.0}, "seed": 0}
+    assert blind_words(options, 0, draws=1, attacked=True) == "PGD on the base classifier, L2 eps 1"
+
+
+def test_settings_that_grid_points_share(point: Point) -> None:
+    study = point("s", [(100, "linf", 0.1, 4, 16, 1, 1), (50, "linf", 0.1, 4, 8, 1, 1)])
+    assert study.settings([0, 1]) == "N 20, step 0.25 eps, H_adv 4, n 20"
+    assert study.settings([0]) == "N 20, step 0.25 eps, H_adv 4, H_def 16, K 100, n 20"
 
 
 @pytest.mark.parametrize("agree", [0.0, 0.3, 1.0])

@@ -120,6 +120,15 @@ def test_false_breaks_are_counted_among_the_images_that_were_right(build: Callab
     assert "share of the images that are right without attack" in row.method
 
 
+def test_false_breaks_come_from_the_radii_where_table2_has_none(right: Measured, point: Callable[..., Defense]) -> None:
+    control = point("linf", [(100, "linf", 0.0, 4, 16, 0.9, 0.45)])
+    for main in (None, point("main", [(100, "linf", 0.1, 4, 16, 0.9, 0.5)])):
+        row = cells(table2(replace(right, main=main, linf=control)))[
+            "digits 16×16", "EBM defence: BPDA+EOT at zero radius", "false breaks"
+        ]
+        assert (row.n, row.value) == (18, pytest.approx(50))
+
+
 def test_table2_without_studies_is_the_papers(bare: Measured) -> None:
     rows = table2(bare)
     assert all(row.value is None for row in rows)

@@ -30,7 +30,8 @@ PAPER = Paper(
             "(Algorithm 1): an image counts as broken only where H_def fresh chains confirm what H_adv chains showed, "
             "and natural accuracy is that of H_def chains too. Adversarial training is run and attacked by us on the "
             "same data. Further lines of ours: the same attack at radius 0, whose breaks are all false; PGD through "
-            "few Langevin steps by their full gradient, beside BPDA+EOT on as few; PGD blind to the purification; PGD "
+            "few Langevin steps by their full gradient, beside BPDA+EOT on as few, which it can only confirm, since "
+            "the energy is piecewise linear; PGD blind to the purification; PGD "
             "without any. “Borrowed” lines hold numbers that the paper takes from others and were not run here. "
             "The paper's column holds its CIFAR-10 number.",
         ),
@@ -48,7 +49,7 @@ PAPER = Paper(
             item="Figure 2",
             kind="figure",
             title="Short- and long-run samples along training",
-            caption="States of the persistent chains as training saw them (short run), and the same states after many "
+            caption="States of the persistent bank as training saw them (short run), and the same states after many "
             "more Langevin steps with the weights of that moment (long run). The model learns with Adam first and with "
             "SGD after. Pixels are clipped to [0, 1] for display only; the CSV has their mean, spread and share "
             "outside.",
@@ -71,8 +72,9 @@ PAPER = Paper(
             title="Accuracy against the number of Langevin steps",
             caption="Natural accuracy and accuracy under BPDA+EOT, breaks confirmed by H_def chains, for a convergent "
             "and a non-convergent EBM that differs in training only. K = 0 is the classifier alone. Bands are exact "
-            "95 % intervals over test images. Below, long-run samples of the EBM as trained and, where training was "
-            "followed, at the end of its Adam phase.",
+            "95 % intervals over test images. Below, where they were drawn, samples of either EBM after equally many "
+            "steps from training images. Above each panel the attack's N, step, H_adv and H_def, and n; the CSV has "
+            "them in full.",
         ),
         Artifact(
             name="figure5",
@@ -81,7 +83,8 @@ PAPER = Paper(
             title="Accuracy against the radius of L∞ and L2 attacks",
             caption="The EBM defence under BPDA+EOT, and classifiers adversarially trained on L∞ or L2 PGD under PGD. "
             "At radius 0 the accuracy on natural images. Bands are exact 95 % intervals. The paper's semi-supervised "
-            "adversarial training needs unlabelled images and is left out.",
+            "adversarial training needs unlabelled images and is left out. The legend has each attack's number of "
+            "updates and n, the titles the other settings, the CSV all of them.",
         ),
         Artifact(
             name="figure6",
@@ -91,7 +94,8 @@ PAPER = Paper(
             caption="Left: share of images that are right and not yet broken after so many attack updates, a break "
             "counting from the update whose state H_def chains confirmed to be misclassified. Right: accuracy under "
             "the whole attack against the number of chains behind its gradients (H_adv) and behind a confirmation "
-            "(H_def), the other one held. Bands are exact 95 % intervals.",
+            "(H_def), the other one held. Bands are exact 95 % intervals. The legend has each attack's number of "
+            "updates and n, the titles the other settings, the CSV all of them.",
         ),
         Artifact(
             name="figure7",
@@ -111,8 +115,8 @@ PAPER = Paper(
             "mean rate at which two chains part that share their noise and are brought back to a fixed separation, "
             "mean over chains with 95 % interval; positive is chaotic. The network is piecewise linear, so that an "
             "infinitesimal separation would never grow: the exponent belongs to the separation named, in units of "
-            "τ√D, the length of one step's noise; claims are about the first. Right: samples at some η, clipped to "
-            "[0, 1] for display.",
+            "τ√D, the length of one step's noise; claims are about the first. Each has its own panel and scale. "
+            "Right: samples at some η after the number of steps named, clipped to [0, 1] for display.",
         ),
         Artifact(
             name="figure9",
@@ -130,7 +134,9 @@ PAPER = Paper(
             title="Steady-state samples and running time of three EBMs",
             caption="Samples after many Langevin steps from training images, clipped to [0, 1] for display; a chain "
             "that diverged is shown where it was last seen finite. Beside them the time of one Langevin step on a "
-            "batch of 100 images on the machine of this run. The paper says 13 s for 1500 steps of its EBM on 100 "
+            "batch of 100 images on the machine of this run, on whose other cores other jobs may have run: IGEBM's is "
+            "that of its sampler given one label, ours also by plain autograd, as the others are taken; ratios are to "
+            "the latter where it was taken. The paper says 13 s for 1500 steps of its EBM on 100 "
             "images on an RTX 2070 Super, and 20 to 30 times as long for the two others; the CSV has ours beside it.",
         ),
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from scipy import stats
 from robustgen.errors import UserError
 from robustgen.evaluation.statistics import Estimate, proportion
 from robustgen.io import PathLike, load_arrays
-from robustgen.papers.stochastic_security.words import NORMS, attack_words, blind_words, radius
+from robustgen.papers.stochastic_security.words import NORMS, attack_words, blind_words, radius, short_words
 
 GRID = ("langevin_steps", "norm", "eps", "draws", "verify")
 PER_IMAGE = ("labels", "indices")
@@ -158,7 +159,14 @@ class Defense:
 
     def method(self, point: int) -> str:
         """The defence and the attack of a grid point in words."""
-        return attack_words(self.config, {name: self.arrays[name][point].item() for name in GRID})
+        return attack_words(self.config, self._options(point))
+
+    def settings(self, points: Sequence[int]) -> str:
+        """What these grid points have in common, in one short line, and the number of images."""
+        return f"{short_words(self.config, [self._options(point) for point in points])}, n {len(self.labels)}"
+
+    def _options(self, point: int) -> dict[str, Any]:
+        return {name: self.arrays[name][point].item() for name in GRID}
 
 
 @dataclass(frozen=True)

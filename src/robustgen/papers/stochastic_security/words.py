@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 NORMS = {"linf": "L∞", "l2": "L2"}
@@ -49,6 +49,15 @@ def attack_words(options: Mapping[str, Any], point: Mapping[str, Any]) -> str:
         words += [plural(langevin, "Langevin step")]
         words += list(_defence(options))
     return ", ".join([*words, f"seed {options['seed']}", *([SAME_GRADIENT] if full and langevin else [])])
+
+
+def short_words(options: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> str:
+    """The settings that all of these grid points share, in one short line: N, step, H_adv, H_def, K."""
+    words = [f"N {options['steps']}", f"step {options['step']:g} eps"]
+    for name, symbol in (("draws", "H_adv"), ("verify", "H_def"), ("langevin_steps", "K")):
+        values = {point[name] for point in points if point["langevin_steps"]}
+        words += [f"{symbol} {value}" for value in values if len(values) == 1]
+    return ", ".join(words)
 
 
 def blind_words(options: Mapping[str, Any], steps: int, *, draws: int, attacked: bool) -> str:

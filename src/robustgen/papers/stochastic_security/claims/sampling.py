@@ -29,18 +29,19 @@ def claims(found: Measured) -> Iterator[Claim]:
 
 
 def _training(data: Dynamics) -> Iterator[Claim]:
-    if not data.has("snapshot_phase", "short_samples", "long_samples"):
+    if not data.has("snapshot_updates", "snapshot_phase", "short_samples", "long_samples"):
         return
     adam = np.flatnonzero(data["snapshot_phase"] == "adam")
     if not len(adam) or len(adam) == len(data["snapshot_phase"]) or data["short_samples"].shape[1] < 2:
         return
+    updates = data["snapshot_updates"]
     moved = np.sqrt(np.square(data["long_samples"] - data["short_samples"]).mean((2, 3, 4)))
     yield claim(
         "sgd-aligns-long-run",
         "The SGD phase aligns long-run samples with short-run ones",
         source="Sec. 2, Fig. 2",
-        quantity="RMS change of a sample over the long run, per pixel: at the end of the Adam phase − at the end of "
-        "training, mean over samples",
+        quantity="RMS change of a sample over the long run, per pixel: at the end of the Adam phase (update "
+        f"{updates[adam[-1]]}) − at the end of training (update {updates[-1]}), mean over samples",
         condition=POSITIVE,
         estimate=mean_difference(moved[adam[-1]], moved[-1]),
         note=f"{moved[adam[-1]].mean():.3f} against {moved[-1].mean():.3f}, images in [0, 1]. Our measure: it sees how "
@@ -224,4 +225,8 @@ def _times(data: Dynamics, model: str, name: str) -> str:
         "ours by plain autograd, as the others": "ms_per_step_ours_autograd",
         name + " given one label" * (model == "igebm"): f"ms_per_step_{model}",
     }
-    return ", ".join(f"{words} {float(data[key]):.3g} ms" for words, key in times.items() if data.has(key)) + "."
+    return (
+        "Times: "
+        + ", ".join(f"{words} {float(data[key]):.3g} ms" for words, key in times.items() if data.has(key))
+        + "."
+    )

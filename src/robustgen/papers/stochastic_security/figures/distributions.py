@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def distances(path: Path, found: Measured) -> None:
         absent(path, header, "FID along the Langevin chains")
         return
     features, steps = str(data["fid_features"]), data["fid_steps"].tolist()
-    table: list[tuple[object, ...]] = []
+    table: list[tuple[Any, ...]] = []
     with figure(path, 5.4, 3.6) as made:
         axes = made.subplots()
         lines = (("convergent", NATURAL, "o-"), ("non-convergent", ATTACKED, "s--"))
@@ -172,6 +173,7 @@ def distances(path: Path, found: Measured) -> None:
         shown = np.concatenate([line.get_ydata() for line in axes.lines])
         if shown.min() > 0 and shown.max() > 30 * shown.min():
             axes.set_yscale("log")
+            axes.set_ylim(shown.min() / 2, 1.5 * max(line[3] for line in table))  # an interval may end at 0
         log_axis(axes, steps, "Langevin steps from the data")
         axes.set_ylabel("FID")
         axes.set_title(f"features: {features}", fontsize=8)

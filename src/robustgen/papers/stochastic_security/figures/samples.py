@@ -27,6 +27,8 @@ from robustgen.papers.stochastic_security.study import Dynamics, Measured
 SNAPSHOTS = 8  # columns of Figure 2
 STRIPS = 7  # noise strengths that Figure 8 shows samples of
 MODELS = {"ours": ("ours", NATURAL), "igebm": ("IGEBM", TRAINED), "jem": ("JEM", OTHER)}
+AUTOGRAD = "ours_autograd"  # our EBM's time by plain autograd, as the others are timed
+TIMED = {"ours": MODELS["ours"], AUTOGRAD: ("ours, plain autograd", "#92c5de"), **MODELS}
 LONG = 1500  # the paper's Langevin steps
 
 
@@ -74,28 +76,30 @@ def chaos(path: Path, found: Measured) -> None:
         return
     samples = data["eta_samples"] if data.has("eta_samples") else None
     widths = [4.6, 3.1][: 1 + (samples is not None)]
-    with figure(path, sum(widths), 4.2) as made:
+    with figure(path, sum(widths), max(4.2, 1.2 + 1.3 * len(data.exponents()))) as made:
         left, *right = made.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
         table = _exponents(left, data)
         for part in right:
             _strips(part, data["etas"], samples)
+            if steps := sum(data.config.get(f"lyapunov_{which}", 0) for which in ("burn_in", "steps")):
+                part.suptitle(f"samples after {steps} steps", fontsize=8)
     save_csv(f"{path}.csv", header, table)
 
 
 def _exponents(part: Any, data: Dynamics) -> list[tuple[object, ...]]:
-    """The exponents at the reported separation, and in a panel of their own, as they may be far larger, at others."""
+    """The exponents, a panel for each separation, as they may differ by far; the reported one on top."""
     etas: list[float] = data["etas"].tolist()
     table: list[tuple[object, ...]] = []
     found = data.exponents()
-    several = len(found) > 1
-    panels = part.subplots(1 + several, 1, sharex=True, squeeze=False, height_ratios=[2.2, 1][: 1 + several])[:, 0]
+    panels = part.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
     styles = (("o-", NATURAL), ("s--", TRAINED), ("^:", OTHER))
     for k, (separation, exponents) in enumerate(found.items()):
-        axes, (style, colour) = panels[min(k, 1)], styles[k % len(styles)]
+        axes, (style, colour) = panels[k], styles[k % len(styles)]
         estimates = [mean(values) for values in exponents]
         centre, low, high = (np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
-        axes.plot(etas, centre, style, color=colour, ms=3.5, lw=1.3, label=separation or None)
+        axes.plot(etas, centre, style, color=colour, ms=3.5, lw=1.3)
         axes.fill_between(etas, low, high, color=colour, alpha=0.18, lw=0)
+        axes.set_title(separation, fontsize=8)
         table += [(separation, eta, e.n, e.value, e.low, e.high) for eta, e in zip(etas, estimates, strict=True)]
     for axes in panels:
         axes.axhline(0, color=GREY, lw=0.8)
@@ -103,8 +107,6 @@ def _exponents(part: Any, data: Dynamics) -> list[tuple[object, ...]]:
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     panels[-1].set_xlabel("noise strength η (dashed: training, defence)")
     part.supylabel("maximal Lyapunov exponent, per step", fontsize=9)
-    if several:
-        part.legend(loc="outside lower center", ncols=2, fontsize=8)
     return table
 
 
@@ -119,9 +121,10 @@ def _strips(part: Any, etas: np.ndarray, samples: Any) -> None:
 
 def steady_state(path: Path, found: Measured) -> None:
     """Figure 10: samples after many Langevin steps, and the time of one step, of the EBM, IGEBM and JEM."""
-    header = ("model", "parameters", "paper_parameters", "ms_per_step", "ratio", "seconds_1500_steps", "paper_seconds")
+    header = ("model", "parameters", "paper_parameters", "ms_per_step", "ratio", "paper_ratio_from", "paper_ratio_to",
+              "seconds_1500_steps", "paper_seconds")  # fmt: skip
     data = found.dynamics
-    timed = [name for name in MODELS if data is not None and data.has(f"ms_per_step_{name}")]
+    timed = [name for name in TIMED if data is not None and data.has(f"ms_per_step_{name}")]
     shown = [name for name in MODELS if data is not None and data.has(f"steady_{name}")]
     if data is None or not (timed or shown):
         absent(path, header, "samples and running times of the three models")
@@ -153,30 +156,36 @@ def _sides(count: int) -> tuple[int, int]:
 
 def _bars(axes: Any, data: Dynamics, timed: list[str]) -> None:
     times = [float(data[f"ms_per_step_{name}"]) for name in timed]
-    bars = axes.barh(range(len(timed)), times, color=[MODELS[name][1] for name in timed], height=0.6)
+    bars = axes.barh(range(len(timed)), times, color=[TIMED[name][1] for name in timed], height=0.6)
     axes.bar_label(bars, [f"{time:.3g} ms\n{_parameters(data, name)}" for time, name in zip(times, timed, strict=True)],
                    padding=3, fontsize=8)  # fmt: skip
-    axes.set_yticks(range(len(timed)), [MODELS[name][0] for name in timed])
+    axes.set_yticks(range(len(timed)), [TIMED[name][0] for name in timed])
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.7 * max(times))
+    axes.set_xlim(0, 1.9 * max(times))
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("ms per Langevin step, 100 images")
 
 
 def _parameters(data: Dynamics, name: str) -> str:
-    count = int(data[f"parameters_{name}"])
+    count = _count(data, name)
     return f"{count / 1e6:.3g} M parameters" if count >= 1e5 else f"{count / 1e3:.3g} k parameters"
 
 
+def _count(data: Dynamics, name: str) -> int:
+    return int(data[f"parameters_{'ours' if name == AUTOGRAD else name}"])
+
+
 def _running_time(data: Dynamics, name: str) -> tuple[object, ...]:
+    """A line of the CSV; the ratio is to our EBM's time by plain autograd where that was taken, like for like."""
     known = reference(__package__.rpartition(".")[0])
-    paper = {
-        column: known.get(("CIFAR-10", "Ours", column)) if name == "ours" else None
-        for column in ("parameters", f"{LONG} Langevin steps, 100 images")
-    }
-    parameters, seconds = (None if number is None else number.value for number in paper.values())
+
+    def paper(column: str) -> float | None:
+        number = known.get(("CIFAR-10", MODELS[name][0].replace("ours", "Ours"), column)) if name in MODELS else None
+        return None if number is None else number.value
+
     time = float(data[f"ms_per_step_{name}"])
-    ours = float(data["ms_per_step_ours"]) if data.has("ms_per_step_ours") else None
-    ratio = None if ours is None else time / ours
-    count = int(data[f"parameters_{name}"])
-    return (MODELS[name][0], count, parameters, time, ratio, time * LONG / 1000, seconds)
+    alike = next((key for key in (AUTOGRAD, "ours") if data.has(f"ms_per_step_{key}")), None)
+    ratio = None if alike is None else time / float(data[f"ms_per_step_{alike}"])
+    over = [paper(f"time of a Langevin step over ours, {end}") for end in ("from", "to")]
+    seconds = paper(f"{LONG} Langevin steps, 100 images")
+    return (TIMED[name][0], _count(data, name), paper("parameters"), time, ratio, *over, time * LONG / 1000, seconds)
