@@ -79,6 +79,27 @@ class TestMeans:
         assert s.mean(torch.tensor([1.0, 3.0])).value == 2
 
 
+class TestShareDifference:
+    @pytest.mark.parametrize("agree", [0.0, 0.3, 1.0])
+    def test_binary_values_have_bonett_and_prices_interval(self, agree):
+        random = np.random.default_rng(0)
+        a = random.random(50) < 0.6
+        b = np.where(random.random(50) < agree, a, random.random(50) < 0.4)
+        p, q = ((int((x & ~y).sum()) + 1) / 52 for x, y in ((a, b), (b, a)))
+        half = stats.norm.ppf(0.975) * math.sqrt((p + q - (p - q) ** 2) / 52)
+        for found, unit in ((s.share_difference(a, b), 1), (s.share_difference(2.0 * a, 2.0 * b, largest=2), 2)):
+            assert found.value == pytest.approx(unit * (a.mean() - b.mean()))
+            assert (found.low, found.high, found.n) == pytest.approx((unit * (p - q - half), unit * (p - q + half), 50))
+
+    def test_it_narrows_as_values_agree(self):
+        same, apart = np.full(100, 0.25), np.tile([0.0, 0.5], 50)
+        narrow, wide = s.share_difference(same, np.zeros(100)), s.share_difference(apart, np.zeros(100))
+        assert narrow.value == wide.value == 0.25
+        assert wide.low < narrow.low < 0.25 < narrow.high < wide.high
+        nothing = s.share_difference(np.zeros(6), np.zeros(6))
+        assert nothing.low == -nothing.high < -0.2  # six images that agree show little
+
+
 class TestAuc:
     @pytest.mark.parametrize("seed", range(4))
     def test_value_is_sklearns(self, seed):

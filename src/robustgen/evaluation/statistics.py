@@ -74,12 +74,22 @@ def proportion_difference(a_correct: Values, b_correct: Values, confidence: floa
     The interval is the adjusted Wald interval for paired proportions of Bonett & Price (2012), which keeps a width
     where a and b never disagree.
     """
-    only_a, only_b, n = _discordant(a_correct, b_correct)
-    p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    quantile = float(stats.norm.ppf((1 + _checked(confidence)) / 2))
-    half = quantile * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
-    value = (only_a - only_b) / n
-    return Estimate(value, max(-1.0, min(value, p - q - half)), min(1.0, max(value, p - q + half)), n)
+    _discordant(a_correct, b_correct)  # refuses what is not 0 or 1
+    return share_difference(a_correct, b_correct, confidence=confidence)
+
+
+def share_difference(a: Values, b: Values, largest: float = 1.0, confidence: float = 0.95) -> Estimate:
+    """The mean of a − b over pairs (n,), (n,) whose difference lies in [−largest, largest], in the values' unit.
+
+    The interval of Bonett & Price (2012), which counts one pair more of either extreme, for values between them too:
+    it keeps a width where all pairs agree, as Student's does not.
+    """
+    x, y = _pairs(a, b)
+    d, n = (x - y) / largest, len(x)
+    value, centre, square = float(d.mean()), float(d.sum() / (n + 2)), float((np.square(d).sum() + 2) / (n + 2))
+    half = float(stats.norm.ppf((1 + _checked(confidence)) / 2)) * math.sqrt((square - centre**2) / (n + 2))
+    low, high = max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+    return Estimate(largest * value, largest * low, largest * high, n)
 
 
 def auc(natural: Values, adversarial: Values, confidence: float = 0.95) -> Estimate:

@@ -26,8 +26,9 @@ def run(options: Options) -> None:
     from robustgen.papers.robust_generative import PAPER, figures
     from robustgen.papers.robust_generative.claims import claims
     from robustgen.papers.robust_generative.coverage import coverage
-    from robustgen.papers.robust_generative.study import load_study, named
+    from robustgen.papers.robust_generative.study import load_study
     from robustgen.papers.robust_generative.tables import table1
+    from robustgen.papers.words import named
 
     studies = [load_study(options.detection, name) for name in options.studies]
     controls = [load_study(options.detection, name) for name in options.controls]

@@ -75,7 +75,7 @@ def run(options: Options) -> None:
 def measured(options: Options) -> Measured:
     """Every study that the options name; UserError for one that is missing or damaged."""
     from robustgen.papers.stochastic_security.study import Measured, load_defense, load_dynamics, load_purification
-    from robustgen.papers.stochastic_security.words import named
+    from robustgen.papers.words import named
 
     def purification(name: str) -> Purification | None:
         return load_purification(options.purification, name) if name else None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from robustgen.io import save_arrays
-from robustgen.papers.robust_generative.study import Study, load_study, pixels
+from robustgen.papers.robust_generative.study import Study, load_study
 
 MakeStudy = Callable[..., Study]
 
@@ -50,13 +50,6 @@ def test_flagged_is_at_or_below_the_threshold() -> None:
 )
 def test_attack_in_words(study: MakeStudy, attack: str, text: str) -> None:
     assert study().method(attack) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(8 / 255, "8/255"), (0.031, "0.031"), (8 / 256, "0.03125"), (0.1, "0.1"), (1 / 255, "1/255")]
-)
-def test_pixel_lengths(value: float, text: str) -> None:
-    assert pixels(value) == text
 
 
 def test_study_comes_back_from_its_file(tmp_path: Path, study: MakeStudy) -> None:

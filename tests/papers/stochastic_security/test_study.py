@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import astuple, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from robustgen.errors import UserError
-from robustgen.evaluation.statistics import proportion_difference
 from robustgen.io import load_arrays, save_arrays
 from robustgen.papers.stochastic_security.study import (
     PER_IMAGE,
@@ -20,10 +19,9 @@ from robustgen.papers.stochastic_security.study import (
     load_defense,
     load_dynamics,
     load_purification,
-    share_difference,
     shared,
 )
-from robustgen.papers.stochastic_security.words import blind_words, radius
+from robustgen.papers.stochastic_security.words import blind_words
 
 Point = Callable[..., Defense]
 
@@ -311,29 +309,3 @@ def test_settings_that_grid_points_share(point: Point) -> None:
     study = point("s", [(100, "linf", 0.1, 4, 16, 1, 1), (50, "linf", 0.1, 4, 8, 1, 1)])
     assert study.settings([0, 1]) == "N 20, step 0.25 eps, H_adv 4, n 20"
     assert study.settings([0]) == "N 20, step 0.25 eps, H_adv 4, H_def 16, K 100, n 20"
-
-
-@pytest.mark.parametrize("agree", [0.0, 0.3, 1.0])
-def test_difference_of_shares_is_that_of_proportions_for_binary_values(agree: float) -> None:
-    random = np.random.default_rng(0)
-    a = random.random(50) < 0.6
-    b = np.where(random.random(50) < agree, a, random.random(50) < 0.4)
-    assert astuple(share_difference(a, b)) == pytest.approx(astuple(proportion_difference(a, b)))
-    doubled = share_difference(2 * a.astype(float), 2 * b.astype(float), largest=2)
-    assert doubled.low == pytest.approx(2 * proportion_difference(a, b).low)
-
-
-def test_difference_of_shares_narrows_as_values_agree() -> None:
-    same, apart = np.full(100, 0.25), np.tile([0.0, 0.5], 50)
-    narrow, wide = share_difference(same, np.zeros(100)), share_difference(apart, np.zeros(100))
-    assert narrow.value == wide.value == 0.25
-    assert wide.low < narrow.low < 0.25 < narrow.high < wide.high
-    nothing = share_difference(np.zeros(6), np.zeros(6))
-    assert nothing.low == -nothing.high < -0.2  # six images that agree show little
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(8 / 255, "8/255"), (0.031, "0.031"), (0.0, "0"), (1.0, "1"), (128 / 255, "0.502")]
-)
-def test_lengths_in_pixels(value: float, text: str) -> None:
-    assert radius(value) == text

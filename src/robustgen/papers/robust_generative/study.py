@@ -11,21 +11,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from robustgen.io import PathLike, load_arrays
+from robustgen.papers.words import named, pixels
 
 ROLES = {"natural": "natural", "robust": "robust", "quasi_robust": "quasi-robust"}
-NAMES = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "imagenette": "imagenette",
-    "digits32": "digits 32×32",
-    "digits32-weak": "digits 32×32, half the radius",
-    "digits8": "digits 8×8",
-}
-
-
-def named(study: str) -> str:
-    """A study's data set as people write it."""
-    return NAMES.get(study, study)
 
 
 @dataclass(frozen=True)
@@ -102,12 +90,6 @@ class Study:
 
 
 LABELS = {"pgd": "PGD", "he_pgd": "HE-PGD", "apgd": "APGD", "fgsm": "FGSM"}
-
-
-def pixels(value: float) -> str:
-    """A pixel length as the field writes it: 8/255 where it is a whole number of grey levels, else the decimal."""
-    levels = value * 255
-    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-6 else f"{value:g}"
 
 
 def load_study(folder: PathLike, name: str) -> Study:

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from robustgen.evaluation.rows import Coverage, Status
 from robustgen.papers.stochastic_security.study import Measured
-
-SHOWN = "CIFAR-10"  # the data set of everything but Table 3
-ELSEWHERE = ("SVHN", "CIFAR-100")
+from robustgen.papers.stochastic_security.words import ELSEWHERE, SHOWN
 
 
 def coverage(found: Measured) -> list[Coverage]:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from robustgen.errors import UserError
 from robustgen.evaluation.statistics import Estimate, proportion
 from robustgen.io import PathLike, load_arrays
-from robustgen.papers.stochastic_security.words import NORMS, attack_words, blind_words, radius, short_words
+from robustgen.papers.stochastic_security.words import NORMS, attack_words, blind_words, short_words
+from robustgen.papers.words import pixels
 
 GRID = ("langevin_steps", "norm", "eps", "draws", "verify")
 PER_IMAGE = ("labels", "indices")
@@ -31,11 +31,19 @@ SHARD = ("out", "offset", "images", "batch", "device", "threads")  # options tha
 
 
 @dataclass(frozen=True)
-class Purification:
-    """Images purified before classification, attacked without regard to it. Arrays run over test images (N,)."""
+class Study:
+    """The arrays of one file that a stage wrote, and its options."""
 
     name: str
     arrays: dict[str, np.ndarray]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return _config(self.arrays)
+
+
+class OfImages(Study):
+    """A study whose arrays run over test images (N,)."""
 
     @property
     def indices(self) -> np.ndarray:
@@ -45,9 +53,9 @@ class Purification:
     def labels(self) -> np.ndarray:
         return self.arrays["labels"]
 
-    @property
-    def config(self) -> dict[str, Any]:
-        return _config(self.arrays)
+
+class Purification(OfImages):
+    """Images purified before classification, attacked without regard to it."""
 
     @property
     def steps(self) -> set[int]:
@@ -80,24 +88,8 @@ class Purification:
         return blind_words(self.config, steps, draws=self.draws.shape[1], attacked=attacked)
 
 
-@dataclass(frozen=True)
-class Defense:
+class Defense(OfImages):
     """A defence under Algorithm 1: G grid points (steps, norm, eps, H_adv, H_def), N images."""
-
-    name: str
-    arrays: dict[str, np.ndarray]
-
-    @property
-    def indices(self) -> np.ndarray:
-        return self.arrays["indices"]
-
-    @property
-    def labels(self) -> np.ndarray:
-        return self.arrays["labels"]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return _config(self.arrays)
 
     @property
     def points(self) -> int:
@@ -169,16 +161,8 @@ class Defense:
         return {name: self.arrays[name][point].item() for name in GRID}
 
 
-@dataclass(frozen=True)
-class Dynamics:
+class Dynamics(Study):
     """Samples, energies, exponents, distances and running times of the energy-based models."""
-
-    name: str
-    arrays: dict[str, np.ndarray]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return _config(self.arrays)
 
     def has(self, *names: str) -> bool:
         return all(name in self.arrays for name in names)
@@ -246,7 +230,7 @@ class Measured:
             raise UserError("no defence study says the tables' radius; name one with --main or --steps-ours")
         raise UserError(
             f"defence study {studies[0].name!r} must hold exactly one positive L∞ radius, that of the tables, not "
-            f"{', '.join(map(radius, found[0])) or 'none'}; other radii belong to the sweeps"
+            f"{', '.join(map(pixels, found[0])) or 'none'}; other radii belong to the sweeps"
         )
 
 
@@ -320,7 +304,7 @@ def _shared_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {key: value for key, value in _config(arrays).items() if key not in SHARD}
 
 
-def shared(a: Purification | Defense, b: Purification | Defense) -> tuple[np.ndarray, np.ndarray]:
+def shared(a: OfImages, b: OfImages) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a and rows of b that hold the same images, in one order; UserError where there are none."""
     _, rows_a, rows_b = np.intersect1d(a.indices, b.indices, return_indices=True)
     if not len(rows_a):
@@ -333,20 +317,6 @@ def shared(a: Purification | Defense, b: Purification | Defense) -> tuple[np.nda
 def accuracy(right: np.ndarray) -> Estimate:
     """The share of images (N,) that are right, with its exact interval."""
     return proportion(int(right.sum()), len(right))
-
-
-def share_difference(a: np.ndarray, b: np.ndarray, largest: float = 1.0) -> Estimate:
-    """The mean of a − b over pairs (n,), (n,) whose difference lies in [−largest, largest].
-
-    The interval of Bonett & Price (2012), which counts one pair more of either extreme, for values between them too:
-    it keeps a width where all pairs agree, as Student's does not. For 0/1 vectors it is `proportion_difference`.
-    """
-    d = (a.astype(np.float64) - b) / largest
-    n, value = len(d), float(d.mean())
-    centre, square = d.sum() / (n + 2), (np.square(d).sum() + 2) / (n + 2)
-    half = float(stats.norm.ppf(0.975) * np.sqrt((square - centre**2) / (n + 2)))
-    low, high = max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half))
-    return Estimate(largest * value, largest * float(low), largest * float(high), n)
 
 
 def _config(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

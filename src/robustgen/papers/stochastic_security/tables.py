@@ -8,13 +8,13 @@ from robustgen.evaluation.rows import Row
 from robustgen.evaluation.statistics import Estimate
 from robustgen.papers.reference import reference
 from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy
+from robustgen.papers.stochastic_security.words import ELSEWHERE, SHOWN
 
 NATURAL, ADVERSARIAL, FALSE_BREAKS = "natural", "adversarial", "false breaks"
 OURS, AT_LINF, AT_L2 = "EBM defence: BPDA+EOT", "Adversarial training (L∞): PGD", "Adversarial training (L2): PGD"
 ZERO, BLIND, NONE = "EBM defence: BPDA+EOT at zero radius", "EBM defence: PGD blind to it", "No defence: PGD"
 MODELS = {"ours": "Ours", "twin": "Ours, non-convergent EBM", "igebm": "IGEBM", "jem": "JEM"}
 RUNS = ("base classifier", "short run", "long run")
-ELSEWHERE = ("SVHN", "CIFAR-100")  # the data sets of Table 3
 
 
 class Table:
@@ -85,11 +85,11 @@ def table1(found: Measured) -> list[Row]:
             for column, attacked in ((NATURAL, False), (ADVERSARIAL, True)):
                 name = f"{run}, {column}"
                 if study is None:
-                    rows += table.alone("CIFAR-10", line, name, found.dataset)
+                    rows += table.alone(SHOWN, line, name, found.dataset)
                 else:
                     estimate = accuracy(study.correct(steps, attacked=attacked))
                     method = study.method(steps, attacked=attacked)
-                    rows.append(table.row(found.dataset, line, name, estimate, method, "CIFAR-10"))
+                    rows.append(table.row(found.dataset, line, name, estimate, method, SHOWN))
     return rows
 
 
@@ -101,12 +101,12 @@ def table2(found: Measured) -> list[Row]:
         method = study.method(point)
         right = {NATURAL: study.natural(point), ADVERSARIAL: study.robust(point)}
         for column, which in right.items():
-            yield table.row(found.dataset, line, column, accuracy(which), method, "CIFAR-10")
+            yield table.row(found.dataset, line, column, accuracy(which), method, SHOWN)
 
     rows: list[Row] = []
     if found.main is None:
         for column in (NATURAL, ADVERSARIAL):
-            rows += table.alone("CIFAR-10", OURS, column, found.dataset)
+            rows += table.alone(SHOWN, OURS, column, found.dataset)
     else:
         rows += both(OURS, found.main, found.main.point(norm="linf", eps=found.eps, langevin_steps=found.long))
     rows += _false_breaks(table, found)
@@ -118,10 +118,10 @@ def table2(found: Measured) -> list[Row]:
             for column, attacked in ((NATURAL, False), (ADVERSARIAL, True)):
                 right = found.ours.correct(steps, attacked=attacked)
                 method = found.ours.method(steps, attacked=attacked)
-                rows.append(table.row(found.dataset, line, column, accuracy(right), method, "CIFAR-10"))
+                rows.append(table.row(found.dataset, line, column, accuracy(right), method, SHOWN))
     for line, study, point in unrolled_pairs(found):
         rows += both(line, study, point)
-    return [*rows, *table.borrowed("CIFAR-10", found.dataset)]
+    return [*rows, *table.borrowed(SHOWN, found.dataset)]
 
 
 def unrolled_pairs(found: Measured) -> Iterator[tuple[str, Defense, int]]:

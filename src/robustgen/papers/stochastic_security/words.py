@@ -5,31 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from robustgen.papers.words import pixels
+
 NORMS = {"linf": "L∞", "l2": "L2"}
 SAME_GRADIENT = (
     "through a piecewise linear energy the exact gradient is that of BPDA, as the Hessian is 0 almost everywhere"
 )
 MARGINALS = {"sampler": "marginal: the class of least energy, which fixes the label", "energy": "marginal over classes"}
-NAMES = {
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "mnist": "MNIST",
-    "fashion": "Fashion-MNIST",
-    "digits16": "digits 16×16",
-    "digits32": "digits 32×32",
-}
-
-
-def named(dataset: str) -> str:
-    """A data set as people write it."""
-    return NAMES.get(dataset, dataset)
-
-
-def radius(value: float) -> str:
-    """A length in pixels of [0, 1]: 8/255 where it is a small whole number of grey levels, else the decimal."""
-    levels = value * 255
-    return f"{levels:.0f}/255" if 0 < levels <= 32 and abs(levels - round(levels)) < 1e-6 else f"{value:.4g}"
+SHOWN = "CIFAR-10"  # the paper's data set, of everything but Table 3
+ELSEWHERE = ("SVHN", "CIFAR-100")  # those of Table 3
 
 
 def plural(count: int, word: str) -> str:
@@ -41,8 +25,8 @@ def attack_words(options: Mapping[str, Any], point: Mapping[str, Any]) -> str:
     langevin, draws, verify = point["langevin_steps"], point["draws"], point["verify"]
     full = options.get("gradient") == "full"
     name = "PGD" if not langevin else "PGD on the full gradient, EOT" if full else "BPDA+EOT"
-    words = [name, f"{NORMS[point['norm']]} eps {radius(point['eps'])}"]
-    words += [f"step {radius(options['step'] * point['eps'])}"] if point["eps"] else []
+    words = [name, f"{NORMS[point['norm']]} eps {pixels(point['eps'])}"]
+    words += [f"step {pixels(options['step'] * point['eps'])}"] if point["eps"] else []
     words += [plural(options["steps"], "update"), plural(options["restarts"], "random start")]
     if langevin:
         words += [f"H_adv {draws}", f"breaks confirmed with H_def {verify} fresh draws"]
@@ -72,8 +56,8 @@ def _blind_attack(options: Mapping[str, Any]) -> str:
     attack = options.get("attack")
     if not isinstance(attack, Mapping):
         return "PGD on the base classifier"
-    words = ["PGD on the base classifier", f"{NORMS[attack.get('norm', 'linf')]} eps {radius(attack['eps'])}"]
-    words += [f"step {radius(attack['alpha'])}"] if "alpha" in attack else []
+    words = ["PGD on the base classifier", f"{NORMS[attack.get('norm', 'linf')]} eps {pixels(attack['eps'])}"]
+    words += [f"step {pixels(attack['alpha'])}"] if "alpha" in attack else []
     words += [plural(attack["steps"], "update")] if "steps" in attack else []
     words += [f"attack's seed {attack['seed']}"] if "seed" in attack else []
     return ", ".join(words)

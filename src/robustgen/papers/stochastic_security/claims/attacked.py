@@ -9,10 +9,11 @@ import numpy as np
 
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import proportion_difference
+from robustgen.evaluation.statistics import proportion_difference, share_difference
 from robustgen.papers.stochastic_security.claims.blind import LATER, OURS, POSITIVE, SHARE
-from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, share_difference, shared
-from robustgen.papers.stochastic_security.words import SAME_GRADIENT, radius
+from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, shared
+from robustgen.papers.stochastic_security.words import SAME_GRADIENT
+from robustgen.papers.words import pixels
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -137,7 +138,7 @@ def _against_trained(found: Measured, study: Defense, point: int, trained: Defen
         "stronger-than-adversarial-training",
         "The EBM defence is stronger than standard adversarial training",
         source="Sec. 4.3, Table 2",
-        quantity=f"accuracy at L∞ eps {radius(found.eps)}, EBM defence under BPDA+EOT − adversarial training (L∞) "
+        quantity=f"accuracy at L∞ eps {pixels(found.eps)}, EBM defence under BPDA+EOT − adversarial training (L∞) "
         f"under PGD, {SHARE}",
         condition=POSITIVE,
         estimate=proportion_difference(ours, theirs),
@@ -156,12 +157,12 @@ def _radii(found: Measured) -> Iterator[Claim]:
             "beats-adversarial-training-medium-linf",
             "The EBM defence is more robust than adversarial training for medium L∞ perturbations",
             source="Sec. 4.3, Fig. 5",
-            quantity=f"accuracy at the median radius, L∞ eps {radius(middle)}, EBM defence − adversarial training, "
+            quantity=f"accuracy at the median radius, L∞ eps {pixels(middle)}, EBM defence − adversarial training, "
             f"{SHARE}",
             condition=POSITIVE,
             estimate=share_difference(ours, theirs),
             note=f"{ours.mean():.1%} against {theirs.mean():.1%}. “Medium” is our reading: the median of the radii "
-            f"{', '.join(map(radius, radii))}.",
+            f"{', '.join(map(pixels, radii))}.",
         )
     if found.l2 is not None and (radii := _common_radii(found.l2, found.at_linf, "l2")):
         larger = radii[len(radii) // 2 :]
@@ -170,12 +171,12 @@ def _radii(found: Measured) -> Iterator[Claim]:
             "beats-adversarial-training-l2",
             "The EBM defence is more robust than L∞ adversarial training for medium and large L2 perturbations",
             source="Sec. 4.3, Fig. 5",
-            quantity=f"accuracy averaged over the L2 radii {', '.join(map(radius, larger))}, EBM defence − adversarial "
+            quantity=f"accuracy averaged over the L2 radii {', '.join(map(pixels, larger))}, EBM defence − adversarial "
             "training (L∞), mean over images",
             condition=POSITIVE,
             estimate=share_difference(ours, theirs),
             note=f"{ours.mean():.1%} against {theirs.mean():.1%}. “Medium and large” is our reading: the upper half of "
-            f"the radii {', '.join(map(radius, radii))}.",
+            f"the radii {', '.join(map(pixels, radii))}.",
         )
 
 

@@ -26,7 +26,8 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     show,
 )
 from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy
-from robustgen.papers.stochastic_security.words import NORMS, radius
+from robustgen.papers.stochastic_security.words import NORMS
+from robustgen.papers.words import pixels
 
 NUMBERS = ("n", "accuracy", "low", "high")
 METHOD = "method"
@@ -64,7 +65,7 @@ def by_langevin_steps(path: Path, found: Measured) -> None:
                 ]
             log_axis(axes, steps, "Langevin steps K")
             percent_axis(axes)
-            axes.set_title(f"{ebm} EBM, L∞ eps {radius(found.eps)}\n{study.settings(points)}", fontsize=8)
+            axes.set_title(f"{ebm} EBM, L∞ eps {pixels(found.eps)}\n{study.settings(points)}", fontsize=8)
         for axes, strip in zip(panels[-1] if strips else (), strips, strict=True):
             if strip is None:
                 axes.set_axis_off()
