@@ -182,7 +182,7 @@ def test_one_step_of_every_training_of_the_paper(scale: str, family: str, run: s
     draws = torch.Generator().manual_seed(0)
     x = torch.rand(4, shape.channels, shape.size, shape.size, generator=draws)
     y = torch.arange(4) % shape.classes
-    x = classifier.augment(x, options.recipe, draws)
+    x = classifier.augment(x, flip=options.recipe.flip, crop=options.recipe.crop, draws=draws)
     given = options.recipe.adversary if options.recipe.adversary.eps > 0 else Adversary(eps=8 / 255)
     for adversary in (None, replace(given, steps=2)):
         before = [p.detach().clone() for p in model.parameters()]

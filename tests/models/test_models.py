@@ -110,3 +110,18 @@ def test_missing_truncated_and_pickled_files(file: Path, model: nn.Module) -> No
     torch.save(model.state_dict(), file)
     with pytest.raises(UserError, match="pickles never are"):
         models.load(file)
+
+
+def test_evaluating_restores_after_an_error() -> None:
+    model = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(1).eval())
+    seen = []
+
+    def fail() -> None:
+        with models.evaluating(model):
+            seen.extend(m.training for m in model.modules())
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert seen == [False, False, False]
+    assert [m.training for m in model.modules()] == [True, True, False]

@@ -311,7 +311,7 @@ def naive(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
 def test_augmentation_equals_a_loop(flip: bool, crop: int) -> None:
     recipe = Recipe(epochs=1, flip=flip, crop=crop)
     x = torch.rand(20, 3, 6, 5, generator=torch.Generator().manual_seed(0))
-    found = augment(x, recipe, torch.Generator().manual_seed(7))
+    found = augment(x, flip=recipe.flip, crop=recipe.crop, draws=torch.Generator().manual_seed(7))
     assert torch.equal(found, naive(x, recipe, torch.Generator().manual_seed(7)))
     assert found.shape == x.shape
     assert float(found.min()) >= 0

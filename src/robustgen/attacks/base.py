@@ -13,6 +13,7 @@ from torchattacks.attack import Attack
 from robustgen.attacks.ball import Ball, Norm, ball_of
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
+from robustgen.models import evaluating
 from robustgen.options import ADDED, Ratio
 from robustgen.seeding import ImageStreams
 
@@ -100,13 +101,8 @@ class BallAttack(Attack):  # type: ignore[misc]
         order = range(len(inputs)) if indices is None else [int(i) for i in indices]
         self._remember(order, None)
         x, y = inputs.detach().to(self.device), labels.detach().to(self.device)
-        modes = [(module, module.training) for module in self.model.modules()]
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             adversarial: Tensor = self.forward(x, y).detach()
-        finally:
-            for module, mode in modes:
-                module.training = mode
         check_images(adversarial)
         distance = float(self.ball.distance(adversarial, x).max())
         limit = self.ball.eps + self.ball.tolerance

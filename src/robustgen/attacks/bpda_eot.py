@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from robustgen.attacks.base import BallAttack, BallOptions
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
+from robustgen.models import evaluating
 from robustgen.options import Ratio
 from robustgen.replicates import Parts, check_logits, joined
 from robustgen.seeding import ImageStreams, derive
@@ -271,18 +271,6 @@ class Record:
 
     def outcome(self) -> Outcome:
         return Outcome(**{f.name: getattr(self, f.name).numpy() for f in fields(Outcome)})
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within, every module's own mode again after."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 Attack = BpdaEot

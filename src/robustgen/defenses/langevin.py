@@ -38,7 +38,6 @@ class LangevinDefense(nn.Module):
         steps: int,
         draws: int = 1,
         average: Average = "logits",
-        eta: float = 1.0,
         seed: int = 0,
         precision: Precision = "float32",
     ) -> None:
@@ -56,7 +55,6 @@ class LangevinDefense(nn.Module):
         self.steps = steps
         self.draws = draws
         self.average = average
-        self.eta = eta
         self.seed = seed
         self.precision = precision
         self._parts = Parts("purifying one image", "lower draws, for an attack verify too")
@@ -100,7 +98,6 @@ class LangevinDefense(nn.Module):
             stream_noise(streams, x.shape[1:], draws, x.device),
             steps=max(at, default=0),
             tau=self._ebm.tau,
-            eta=self.eta,
             callback=lambda _, v: found.append(look(((v + 1) / 2).unflatten(0, (len(x), draws)))),
             at=at,
             micro_batch=micro_batch(self._ebm, x.device),
@@ -146,4 +143,4 @@ class LangevinDefense(nn.Module):
             state = v if v.requires_grad else v.requires_grad_()
             energy = self._ebm.scaled_energy(state).sum()
             (gradient,) = torch.autograd.grad(energy, state, create_graph=True)
-        return v - gradient + self.eta * self._ebm.tau * z
+        return v - gradient + self._ebm.tau * z

@@ -5,6 +5,8 @@ A module `robustgen.models.<arch>` holds `Config` (a frozen dataclass whose fiel
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from os import PathLike
@@ -34,6 +36,18 @@ def build(config: Any) -> nn.Module:
         return network(config)
     except ValueError as error:
         raise UserError(f"no {config.arch} has these options: {error}") from error
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own mode restored after."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, training in modes:
+            child.training = training
 
 
 def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,24 @@ def prepare(compute: Compute) -> str:
         if number and int(number) >= torch.cuda.device_count():
             raise UserError(f"device {compute.device} was asked for, but there are {torch.cuda.device_count()} GPUs")
     return compute.device
+
+
+def identity(options: Compute, files: Sequence[Path], sources: Sequence[str]) -> dict[str, Any]:
+    """What work kept on disk belongs to: options, the content of `files`, the modules `sources` of this package that do
+    it, torch. A change in any starts afresh.
+    """
+    import torch
+
+    from robustgen.io import sha256
+
+    specs = [find_spec(f"robustgen.{name}") for name in sources]  # found, not imported
+    return {
+        **asdict(options),
+        "device": options.device.partition(":")[0],
+        "files": [sha256(path.read_bytes()) for path in files],
+        "sources": [sha256(Path(str(spec.origin)).read_bytes()) for spec in specs if spec],
+        "torch": torch.__version__,
+    }
 
 
 def check_data(model: nn.Module, images: ImageSet, path: Path) -> None:

@@ -8,7 +8,6 @@ import shutil
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,10 +17,10 @@ import numpy as np
 from robustgen import models
 from robustgen.data import ImageSet, load_split
 from robustgen.errors import UserError
-from robustgen.io import load_arrays, save_arrays, sha256
+from robustgen.io import load_arrays, save_arrays
 from robustgen.options import Ratio
 from robustgen.progress import INTERVAL, log
-from robustgen.stages.compute import Compute, check_data, prepare
+from robustgen.stages.compute import Compute, check_data, identity, prepare
 from robustgen.stages.ebms import load_ebm
 
 if TYPE_CHECKING:
@@ -91,7 +90,10 @@ def run(options: Options) -> None:
     images = shard(options)
     setting = Setting(options, device, images)
     attacks = [setting.attack(point) for point in points]  # every error of theirs before the first hour of work
-    store = Store.of(identity(options, setting))
+    networks = [network for network in (setting.classifier, setting.ebm) if network]
+    files = [path for path in (options.classifier, options.ebm, options.data) if path is not None]
+    modules = [type(network).__module__.removeprefix("robustgen.") for network in networks]
+    store = Store.of(identity(options, files, [*SOURCES, *modules]))
     natural: defaultdict[tuple[int, int], dict[int, np.ndarray]] = defaultdict(dict)  # by the defence and its H_def
     outcomes = []
     for number, (point, attack) in enumerate(zip(points, attacks, strict=True)):
@@ -228,22 +230,6 @@ class Report:
         if now - self.last >= INTERVAL:
             self.last = now
             log(f"{self.label}: restart {restart}, step {step}, {standing} of the batch unbroken")
-
-
-def identity(options: Options, setting: Setting) -> dict[str, Any]:
-    """What finished parts belong to: options, networks, data, the code that attacks, torch."""
-    import torch
-
-    specs = [find_spec(f"robustgen.{name}") for name in SOURCES]  # none is imported for this
-    specs += [find_spec(type(network).__module__) for network in (setting.classifier, setting.ebm) if network]
-    paths = [path for path in (options.classifier, options.ebm, options.data) if path is not None]
-    return {
-        **asdict(options),
-        "device": options.device.partition(":")[0],
-        "files": [sha256(path.read_bytes()) for path in paths],
-        "sources": [sha256(Path(str(spec.origin)).read_bytes()) for spec in specs if spec],
-        "torch": torch.__version__,
-    }
 
 
 class Store:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
-from importlib import import_module
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from robustgen import models
 from robustgen.data import load_split
-from robustgen.io import save_csv, sha256
+from robustgen.io import save_csv
 from robustgen.options import recorded
-from robustgen.stages.compute import Compute, check_data, chosen, prepare
+from robustgen.stages.compute import Compute, check_data, chosen, identity, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Epoch, Images, Recipe, train_classifier
 
 M = TypeVar("M")
+SOURCES = (
+    "training.classifier",
+    "attacks.base",
+    "attacks.ball",
+    "seeding",
+)  # and the network's: what a checkpoint belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,31 +40,12 @@ def options_type(args: Sequence[str]) -> type[Options[object]]:
     return Options[config]  # type: ignore[valid-type]
 
 
-def identity(options: Options[Any]) -> dict[str, Any]:
-    """What a checkpoint belongs to: options, data, the code that trains, torch. A change in any starts afresh."""
-    import torch
-
-    from robustgen import seeding
-    from robustgen.attacks import ball, base
-    from robustgen.training import classifier
-
-    network = import_module(f"robustgen.models.{options.model.arch}")
-    sources = [Path(str(module.__file__)).read_bytes() for module in (classifier, base, ball, seeding, network)]
-    return {
-        **asdict(options),
-        "device": options.device.partition(":")[0],
-        "data": sha256(options.data.read_bytes()),
-        "sources": sha256(b"".join(sources)),
-        "torch": torch.__version__,
-    }
-
-
 def run(options: Options[Any]) -> None:
     device = prepare(options)
     train = load_split(options.data, "train")
     validation = load_split(options.data, "validation", limit=options.monitor_images)
     check_data(models.build(options.model), train, options.data)
-    checkpoint = Checkpoint(identity(options))
+    checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{options.model.arch}"]))
     model, curve = train_classifier(
         lambda: models.build(options.model),
         Images(train.images, train.labels),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from robustgen import models
 from robustgen.data import load_split
 from robustgen.errors import UserError
-from robustgen.io import save_csv, sha256
-from robustgen.stages.compute import Compute, chosen, prepare
+from robustgen.io import save_csv
+from robustgen.stages.compute import Compute, chosen, identity, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.ebm import Recipe, Window, train_ebm
 from robustgen.training.snapshots import save_snapshots
 
 M = TypeVar("M")
+# A change in these, or in the network, starts a training afresh.
+SOURCES = ("training.ebm", "sampling.langevin", "seeding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +37,6 @@ def options_type(args: Sequence[str]) -> type[Options[object]]:
     return Options[config]  # type: ignore[valid-type]
 
 
-def identity(options: Options[Any]) -> dict[str, Any]:
-    """What a checkpoint belongs to: options, data, the code that trains, torch. A change in any starts afresh."""
-    import torch
-
-    from robustgen import seeding
-    from robustgen.sampling import langevin
-    from robustgen.training import ebm
-
-    network = import_module(f"robustgen.models.{options.model.arch}")
-    sources = [Path(str(module.__file__)).read_bytes() for module in (ebm, langevin, seeding, network)]
-    return {
-        **asdict(options),
-        "device": options.device.partition(":")[0],
-        "data": sha256(options.data.read_bytes()),
-        "sources": sha256(b"".join(sources)),
-        "torch": torch.__version__,
-    }
-
-
 def run(options: Options[Any]) -> None:
     device = prepare(options)
     train = load_split(options.data, "train")
@@ -64,7 +46,7 @@ def run(options: Options[Any]) -> None:
         found = "x".join(map(str, train.images.shape[1:]))
         wanted = f"{config.channels}x{config.size}x{config.size}"
         raise UserError(f"{options.data}: images are {found} where the model needs {wanted}; use its own data file")
-    checkpoint = Checkpoint(identity(options))
+    checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{options.model.arch}"]))
     trained = train_ebm(
         lambda: models.build(config),
         train.images,

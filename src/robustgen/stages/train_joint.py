@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from robustgen import models
 from robustgen.data import load_split
 from robustgen.errors import UserError
-from robustgen.io import save_csv, sha256
-from robustgen.stages.compute import Compute, check_data, chosen, prepare
+from robustgen.io import save_csv
+from robustgen.stages.compute import Compute, check_data, chosen, identity, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Images
 from robustgen.training.joint import Recipe, Window, train_joint
 
 M = TypeVar("M")
+SOURCES = (
+    "training.joint",
+    "training.classifier",
+    "sampling.langevin",
+    "seeding",
+    "models.wide_resnet",
+)  # and the network's: what a checkpoint belongs to
 ARCHITECTURES = ("igebm", "jem")
 
 
@@ -40,32 +46,12 @@ def options_type(args: Sequence[str]) -> type[Options[object]]:
     return Options[config]  # type: ignore[valid-type]
 
 
-def identity(options: Options[Any]) -> dict[str, Any]:
-    """What a checkpoint belongs to: options, data, the code that trains, torch. A change in any starts afresh."""
-    import torch
-
-    from robustgen import seeding
-    from robustgen.models import wide_resnet
-    from robustgen.sampling import langevin
-    from robustgen.training import classifier, joint
-
-    network = import_module(f"robustgen.models.{options.model.arch}")
-    modules = (joint, classifier, langevin, seeding, network, wide_resnet)
-    return {
-        **asdict(options),
-        "device": options.device.partition(":")[0],
-        "data": sha256(options.data.read_bytes()),
-        "sources": sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in modules)),
-        "torch": torch.__version__,
-    }
-
-
 def run(options: Options[Any]) -> None:
     device = prepare(options)
     train = load_split(options.data, "train")
     validation = load_split(options.data, "validation", limit=options.monitor_images)
     check_data(models.build(options.model), train, options.data)
-    checkpoint = Checkpoint(identity(options))
+    checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{options.model.arch}"]))
     model, curve = train_joint(
         lambda: models.build(options.model),
         Images(train.images, train.labels),

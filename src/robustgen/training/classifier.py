@@ -155,7 +155,7 @@ def train_epoch(
     total = torch.zeros(())
     for number, rows in enumerate(progress(batches, total=len(batches), label=label)):
         draws = generator(recipe.seed, "batch", epoch, number)
-        x, y = _on(model, augment(data.x[rows], recipe, draws), data.y[rows])
+        x, y = _on(model, augment(data.x[rows], flip=recipe.flip, crop=recipe.crop, draws=draws), data.y[rows])
         if recipe.adversary.eps > 0:
             x = adversarial_images(model, x, y, recipe.adversary, draws)
         loss = train_step(model, optimizer, x, y, recipe.precision)
@@ -208,15 +208,15 @@ def validate(model: nn.Module, data: Images, recipe: Recipe, epoch: int) -> tupl
     return clean / len(data.x), robust / len(data.x)
 
 
-def augment(x: Tensor, recipe: Recipe, draws: torch.Generator) -> Tensor:
-    """Random mirror and random crop, vectorised over images (N, C, H, W)."""
-    if recipe.flip:
+def augment(x: Tensor, *, flip: bool, crop: int, draws: torch.Generator) -> Tensor:
+    """Random mirror, and random crop after `crop` pixels of zero padding, vectorised over images (N, C, H, W)."""
+    if flip:
         mirrored = torch.rand(len(x), generator=draws) < 0.5
         x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
-    if recipe.crop:
+    if crop:
         n, _, h, w = x.shape
-        padded = F.pad(x, (recipe.crop,) * 4)
-        dy, dx = torch.randint(0, 2 * recipe.crop + 1, (2, n), generator=draws)
+        padded = F.pad(x, (crop,) * 4)
+        dy, dx = torch.randint(0, 2 * crop + 1, (2, n), generator=draws)
         rows = (dy[:, None] + torch.arange(h)).view(n, 1, h, 1)
         columns = (dx[:, None] + torch.arange(w)).view(n, 1, 1, w)
         channels = torch.arange(x.shape[1]).view(1, -1, 1, 1)

@@ -24,9 +24,8 @@ from robustgen.models.jem import JEM
 from robustgen.progress import log, progress
 from robustgen.sampling.langevin import force, generator_noise, langevin
 from robustgen.seeding import derive, generator
-from robustgen.training import classifier
 from robustgen.training.checkpoint import Checkpoint
-from robustgen.training.classifier import Images
+from robustgen.training.classifier import Images, augment
 from robustgen.training.divergence import Band
 
 Network = JEM | IGEBM
@@ -70,11 +69,6 @@ class Recipe:
     def limits(self) -> Band:
         """Where training has diverged, and how often it may."""
         return Band(width=self.band, restarts=self.restarts)
-
-    @property
-    def augmentation(self) -> classifier.Recipe:
-        """flip and crop, as `classifier.augment` reads them."""
-        return classifier.Recipe(epochs=1, flip=self.flip, crop=self.crop)
 
     def rate(self, update: int) -> float:
         """The learning rate of an update, counted from 0."""
@@ -177,7 +171,7 @@ def train_step(state: State, train: Images, recipe: Recipe) -> Losses:
     device = next(state.model.parameters()).device
     draws = generator(recipe.seed, "update", state.restarts, state.update)
     rows = torch.randperm(len(train.x), generator=draws)[: recipe.batch]
-    data = 2 * classifier.augment(train.x[rows], recipe.augmentation, draws) - 1
+    data = 2 * augment(train.x[rows], flip=recipe.flip, crop=recipe.crop, draws=draws) - 1
     data = (data + recipe.data_noise * torch.randn(data.shape, generator=draws)).to(device)
     slots = torch.randperm(len(state.buffer), generator=draws)[: recipe.batch]
     fresh = torch.rand(len(slots), generator=draws) < recipe.reinit

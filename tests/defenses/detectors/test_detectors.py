@@ -8,7 +8,7 @@ from torch import nn
 
 from robustgen import protocols
 from robustgen.defenses.detectors import DETECTORS, Detector
-from robustgen.defenses.detectors.base import corner_noise, evaluating, squared_distances, stage_features
+from robustgen.defenses.detectors.base import corner_noise, squared_distances, stage_features
 from robustgen.errors import UserError
 
 NAMES = ("energy", "energy-released", "kd-bu", "lid")
@@ -108,21 +108,6 @@ def test_unknown_option(name):
         DETECTORS[name](colour="red")
     with pytest.raises(UserError, match="batch_size"):
         DETECTORS[name](batch_size=0)
-
-
-def test_evaluating_restores_after_an_error():
-    model = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(1).eval())
-    seen = []
-
-    def fail():
-        with evaluating(model):
-            seen.extend(m.training for m in model.modules())
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert seen == [False, False, False]
-    assert [m.training for m in model.modules()] == [True, True, False]
 
 
 def test_stage_features_needs_a_list(world):

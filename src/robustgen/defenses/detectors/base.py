@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
+from robustgen.models import evaluating
 from robustgen.progress import progress
 from robustgen.seeding import ImageStreams, derive
 
@@ -138,18 +138,6 @@ class RegressionDetector(Detector):
     @abstractmethod
     def _statistics(self, images: Tensor) -> Tensor:
         """Statistics (B, F) of one batch."""
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every submodule's own mode restored after."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, training in modes:
-            child.training = training
 
 
 def stage_features(classifier: nn.Module, images: Tensor) -> list[Tensor]:
