@@ -75,6 +75,19 @@ class EnergyModel(Protocol):
 
 
 @runtime_checkable
+class ScoreModel(Protocol):
+    """An `nn.Module`: images, noisy or not, -> s_θ(x); models/ncsnv2.py says how the two scores differ."""
+
+    sigmas: Tensor  # noise levels (L,), falling, pixel units
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """s_θ(x, σ) = s_θ(x) / σ, σ (N,)."""
+        ...
+
+
+@runtime_checkable
 class Detector(Protocol):
     """Scores images; an image is flagged where its score is at or below a threshold fitted on validation data."""
 

@@ -118,11 +118,10 @@ class RefineBlock(nn.Module):
         if self.fuse is not None:
             size = maps[0].shape[2:]
             adapted = [resized(conv(x), size) for conv, x in zip(self.fuse, adapted, strict=True)]
-        return cast(Tensor, self.output(self.pooling(torch.stack(adapted).sum(0) if len(adapted) > 2 else _sum(adapted))))
-
-
-def _sum(maps: Sequence[Tensor]) -> Tensor:
-    return maps[0] if len(maps) == 1 else maps[0] + maps[1]
+        fused = adapted[0]
+        for other in adapted[1:]:
+            fused = fused + other
+        return cast(Tensor, self.output(self.pooling(fused)))
 
 
 class Elu(torch.autograd.Function):
@@ -136,7 +135,7 @@ class Elu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (y,) = ctx.saved_tensors
+        y: Tensor = ctx.saved_tensors[0]
         return gradient * (y.clamp(max=0) + 1)
 
 
