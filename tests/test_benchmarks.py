@@ -110,3 +110,16 @@ def test_noise_is_drawn_in_whole_pieces(langevin: ModuleType, capsys: pytest.Cap
     with pytest.raises(SystemExit):
         langevin.main(["--steps", "30"])
     assert "multiple of 25" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def adp() -> Iterator[ModuleType]:
+    yield from load("adp")
+
+
+def test_algorithm_1_and_the_batched_purification_agree(adp: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adp.main(["--images", "2", "--draws", "2", "--steps", "2"]) == 0
+    assert "2 of 2 predictions equal" in capsys.readouterr().out
+    far = adp.Result(1.0, 3.0, 2 * adp.TOLERANCE, 0.0, 2, 2)
+    assert not far.agrees()
+    assert far.ratio == 3
