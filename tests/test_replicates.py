@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from robustgen.errors import UserError
-from robustgen.replicates import Parts, check_logits, joined, rewinding
+from robustgen.replicates import Parts, check_finite, check_logits, joined, rewinding
 from robustgen.seeding import ImageStreams
 
 
@@ -56,5 +56,14 @@ def test_logits_must_be_finite() -> None:
     logits = torch.zeros(3, 2, 4)
     check_logits(logits)
     logits[1, 0, 2] = torch.nan
-    with pytest.raises(UserError, match="NaN or infinite for 1 of 3 images"):
+    message = "^the defence's logits are NaN or infinite for 1 of 3 images: its purification diverged; lower its step"
+    with pytest.raises(UserError, match=message):
         check_logits(logits)
+
+
+def test_values_that_are_not_finite_are_counted_by_image() -> None:
+    values = torch.zeros(4, 2, 3)
+    check_finite(values, "scores", "; mend them")
+    values[0], values[3, 1, 2] = torch.inf, torch.nan
+    with pytest.raises(UserError, match=r"^the scores are NaN or infinite for 2 of 4 images; mend them$"):
+        check_finite(values, "scores", "; mend them")

@@ -76,9 +76,12 @@ def rewinding(streams: ImageStreams) -> Iterator[None]:
 
 def check_logits(logits: Tensor) -> None:
     """Raise UserError where a defence's logits (N, draws, K) are not finite."""
-    lost = int((~logits.isfinite()).flatten(1).any(1).sum())
+    advice = "lower its step (tau of Langevin dynamics) or train its generative model again"
+    check_finite(logits, "defence's logits", f": its purification diverged; {advice}")
+
+
+def check_finite(values: Tensor, what: str, then: str) -> None:
+    """Raise UserError where values (N, ...) are not finite; `then` ends the sentence: cause, and what to do."""
+    lost = int((~values.isfinite()).flatten(1).any(1).sum())
     if lost:
-        raise UserError(
-            f"the defence's logits are NaN or infinite for {lost} of {len(logits)} images: a Langevin chain diverged; "
-            "lower tau or train the energy-based model again"
-        )
+        raise UserError(f"the {what} are NaN or infinite for {lost} of {len(values)} images{then}")

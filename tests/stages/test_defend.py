@@ -13,10 +13,11 @@ import torch
 
 from robustgen import cli, io, models
 from robustgen.attacks.ball import ball_of
-from robustgen.attacks.bpda_eot import BpdaEot, Outcome
+from robustgen.attacks.bpda_eot import BpdaEot
+from robustgen.attacks.eot import Outcome
 from robustgen.data import load_split
 from robustgen.errors import UserError
-from robustgen.stages import defend
+from robustgen.stages import evaluation
 
 MODELS = "--classifier classifier.safetensors --ebm ebm.safetensors"
 BASE = f"{MODELS} --data data.npz --images 8 --steps 3 --batch 3 --seed 5"
@@ -204,26 +205,13 @@ def test_store_is_emptied_and_a_damaged_part_computed_again(
         interrupt(patch, 3)
         with pytest.raises(KeyboardInterrupt):
             run(f"{BASE} {GRID} --out out.npz")
-    parts = sorted(defend.FOLDER.rglob("*.npz"))
+    parts = sorted(evaluation.FOLDER.rglob("*.npz"))
     assert len(parts) == 3
     parts[1].write_bytes(parts[1].read_bytes()[:100])
     begun = interrupt(monkeypatch, 1000)
     run(f"{BASE} {GRID} --out out.npz")
     assert len(begun) == 18 - 2
-    assert not list(defend.FOLDER.rglob("*"))
-
-
-def test_long_attack_reports(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 3.0, 11.0, 12.0, 30.0])
-    monkeypatch.setattr(defend.time, "monotonic", lambda: next(clock))
-    report = defend.Report("shard 1/2")
-    for step in range(4):
-        report(0, step, 7 - step)
-    lines = capsys.readouterr().err.splitlines()
-    assert [line.split(" ", 1)[1] for line in lines] == [
-        "shard 1/2: restart 0, step 1, 6 of the batch unbroken",
-        "shard 1/2: restart 0, step 3, 4 of the batch unbroken",
-    ]
+    assert not list(evaluation.FOLDER.rglob("*"))
 
 
 @pytest.mark.parametrize(
@@ -247,7 +235,7 @@ def test_long_attack_reports(capsys: pytest.CaptureFixture[str], monkeypatch: py
         (f"{GRID} --langevin-steps 5 -1", "steps >= 0"),
         ("--langevin-steps 4 --draws 2 --verify 5", "the grid is empty; give at least one value to langevin_steps"),
         (f"{GRID} --device tpu", "unknown device 'tpu'"),
-        (f"{GRID} --ebm diverged.safetensors", "a Langevin chain diverged; lower tau or train the energy-based model"),
+        (f"{GRID} --ebm diverged.safetensors", "its purification diverged; lower its step (tau of Langevin dynamics)"),
     ],
 )
 def test_what_the_user_can_mend(

@@ -127,7 +127,7 @@ def test_classifier_may_be_its_own_energy_model(run: Callable[[str], None]) -> N
         ("--ebm classifier.safetensors", "classifier.safetensors holds a resnet10, which has no energy"),
         ("--ebm wide.safetensors", "images are 1x8x8 where the energy model in wide.safetensors needs 1x16x16"),
         ("--data wide.npz", "images are 1x16x16 with 4 classes where the model needs 1x8x8 with 4 classes"),
-        ("--ebm diverged.safetensors", "for 4 of 4 images: a Langevin chain diverged; lower tau or train"),
+        ("--ebm diverged.safetensors", "for 4 of 4 images: its purification diverged; lower its step (tau"),
     ],
 )
 def test_what_the_user_can_mend(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustgen import models
 from robustgen.errors import UserError
 from robustgen.models.resnet10 import Config
+from robustgen.options import recorded
 from robustgen.training import classifier
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Adversary, Epoch, Images, Recipe, augment, train_classifier
@@ -22,6 +23,7 @@ ADVERSARY = Adversary(eps=16 / 255, alpha=8 / 255, steps=2)
 RECIPE = Recipe(epochs=4, batch=16, lr=0.01, milestones=(3,), flip=True, crop=1, adversary=ADVERSARY, monitor=ADVERSARY)
 RELEASED = Adversary(eps=0.5, alpha=0.2, steps=2, norm="l2", craft="train")
 SGD = dataclasses.replace(RECIPE, optimizer="sgd", lr=0.05, weight_decay=2e-4, adversary=RELEASED)
+NOISY = dataclasses.replace(RECIPE, adversary=Adversary(), monitor=Adversary(), noise=0.25)
 
 
 def data(n: int, seed: int) -> Images:
@@ -67,7 +69,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     assert not same(first, train(dataclasses.replace(recipe, seed=1))[0])
 
 
-@pytest.mark.parametrize(("recipe", "stopped_in"), [(RECIPE, 0), (RECIPE, 1), (RECIPE, 3), (SGD, 2)])
+@pytest.mark.parametrize(("recipe", "stopped_in"), [(RECIPE, 0), (RECIPE, 1), (RECIPE, 3), (SGD, 2), (NOISY, 2)])
 def test_resumed_training_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Recipe, stopped_in: int
 ) -> None:
@@ -245,6 +247,60 @@ def test_monitor_attacks_the_validation_images() -> None:
     assert any(row.robust_accuracy < row.clean_accuracy for row in curve)
 
 
+def test_noise_reaches_the_network_unclipped_and_anew_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[float, list[Tensor]] = {0.0: [], 0.5: []}
+    for noise, batches in seen.items():
+
+        def step(_: nn.Module, __: Any, x: Tensor, *___: Any, kept: list[Tensor] = batches) -> Tensor:
+            kept.append(x)
+            return torch.zeros(())
+
+        monkeypatch.setattr(classifier, "train_step", step)
+        train(Recipe(epochs=2, batch=16, flip=True, crop=1, noise=noise))
+    added = [noisy - natural for noisy, natural in zip(seen[0.5], seen[0.0], strict=True)]  # the same augmentation
+    assert torch.cat(added).std() == pytest.approx(0.5, rel=0.03)
+    assert torch.cat(added).mean().abs() < 0.02
+    assert torch.cat(seen[0.5]).min() < -0.5
+    assert torch.cat(seen[0.5]).max() > 1.5
+    assert not any(torch.equal(added[0], other) for other in added[1:])  # batches and epochs have draws of their own
+
+
+def test_noise_0_draws_nothing() -> None:
+    draws = torch.Generator().manual_seed(0)
+    before = draws.get_state()
+    assert classifier.noisy(TRAIN.x, 0.0, draws) is TRAIN.x
+    assert torch.equal(draws.get_state(), before)
+    classifier.noisy(TRAIN.x, 0.1, draws)
+    assert not torch.equal(draws.get_state(), before)
+
+
+def test_training_under_noise_learns_to_see_through_it() -> None:
+    recipe = Recipe(epochs=8, batch=16, lr=0.01)
+    (natural, _), (robust, curve) = train(recipe), train(dataclasses.replace(recipe, noise=0.5))
+    assert curve[-1].loss < 0.8 * curve[0].loss
+    assert all(row.robust_accuracy == row.clean_accuracy for row in curve)
+    x = VALIDATION.x.repeat(20, 1, 1, 1)
+    x = x + 0.5 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        right = [float((model(x).argmax(1) == VALIDATION.y.repeat(20)).float().mean()) for model in (natural, robust)]
+    assert right[1] > right[0] + 0.05
+
+
+def test_epochs_are_compared_under_the_same_noise() -> None:
+    model, _ = train(Recipe(epochs=3, batch=16, lr=0.01))
+    recipe = Recipe(epochs=3, noise=0.5)
+    found = [classifier.validate(model, VALIDATION, recipe, epoch) for epoch in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] < classifier.validate(model, VALIDATION, Recipe(epochs=3), 0)[0]
+    other = {classifier.validate(model, VALIDATION, dataclasses.replace(recipe, seed=seed), 0) for seed in range(5)}
+    assert len(other) > 1
+
+
+def test_noise_is_recorded_where_there_is_some() -> None:
+    assert "noise" not in recorded(Recipe(epochs=1))  # as in the files of before there was any
+    assert recorded(Recipe(epochs=1, noise=0.25))["noise"] == 0.25
+
+
 def test_bfloat16_pass_keeps_float32_weights() -> None:
     model, curve = train(Recipe(epochs=3, batch=16, lr=0.01, precision="bfloat16"))
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -259,6 +315,9 @@ def test_bfloat16_pass_keeps_float32_weights() -> None:
         {"lr": 0.0},
         {"weight_decay": -1e-4},
         {"crop": -1},
+        {"noise": -0.1},
+        {"noise": 0.1, "adversary": ADVERSARY},
+        {"noise": 0.1, "monitor": ADVERSARY},
         {"optimizer": "rmsprop"},
         {"momentum": 1.0},
         {"momentum": -0.1},

@@ -15,3 +15,21 @@ rule attack:
         runtime=480,
     shell:
         "workflow/scripts/repro.sh attack@{wildcards.run} {log}"
+
+
+rule corrupt:
+    input:
+        inputs("corrupt"),
+    output:
+        outputs("corrupt"),
+    log:
+        "logs/corrupt/{run}.log",
+    wildcard_constraints:
+        run=runs("corrupt"),
+    threads: threads_of("corrupt")
+    resources:
+        gpu=gpus_of("corrupt"),
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "workflow/scripts/repro.sh corrupt@{wildcards.run} {log}"

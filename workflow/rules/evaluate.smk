@@ -105,3 +105,111 @@ rule dynamics:
         runtime=480,
     shell:
         "workflow/scripts/repro.sh dynamics@{wildcards.run} {log}"
+
+
+rule scores:
+    input:
+        inputs("scores"),
+    output:
+        outputs("scores"),
+    log:
+        "logs/scores/{run}.log",
+    wildcard_constraints:
+        run=runs("scores"),
+    threads: threads_of("scores")
+    resources:
+        gpu=gpus_of("scores"),
+        mem_mb=16000,
+        runtime=480,
+    shell:
+        "workflow/scripts/repro.sh scores@{wildcards.run} {log}"
+
+
+rule defend_score:
+    input:
+        inputs("defend-score"),
+    output:
+        outputs("defend-score"),
+    log:
+        "logs/defend-score/{run}.log",
+    wildcard_constraints:
+        run=runs("defend-score"),
+    threads: threads_of("defend-score")
+    resources:
+        gpu=gpus_of("defend-score"),
+        mem_mb=16000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh defend-score@{wildcards.run} {log}"
+
+
+rule certify:
+    input:
+        inputs("certify"),
+    output:
+        outputs("certify"),
+    log:
+        "logs/certify/{run}.log",
+    wildcard_constraints:
+        run=runs("certify"),
+    threads: threads_of("certify")
+    resources:
+        gpu=gpus_of("certify"),
+        mem_mb=16000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh certify@{wildcards.run} {log}"
+
+
+rule certify_none:
+    input:
+        inputs("certify-none"),
+    output:
+        outputs("certify-none"),
+    log:
+        "logs/certify-none/{run}.log",
+    wildcard_constraints:
+        run=runs("certify-none"),
+    threads: threads_of("certify-none")
+    resources:
+        gpu=gpus_of("certify-none"),
+        mem_mb=16000,
+        runtime=480,
+    shell:
+        "workflow/scripts/repro.sh certify-none@{wildcards.run} {log}"
+
+
+rule corruption_accuracy:
+    input:
+        inputs("corruption-accuracy"),
+    output:
+        outputs("corruption-accuracy"),
+    log:
+        "logs/corruption-accuracy/{run}.log",
+    wildcard_constraints:
+        run=runs("corruption-accuracy"),
+    threads: threads_of("corruption-accuracy")
+    resources:
+        gpu=gpus_of("corruption-accuracy"),
+        mem_mb=16000,
+        runtime=1440,
+    shell:
+        "workflow/scripts/repro.sh corruption-accuracy@{wildcards.run} {log}"
+
+
+rule corruption_accuracy_none:
+    input:
+        inputs("corruption-accuracy-none"),
+    output:
+        outputs("corruption-accuracy-none"),
+    log:
+        "logs/corruption-accuracy-none/{run}.log",
+    wildcard_constraints:
+        run=runs("corruption-accuracy-none"),
+    threads: threads_of("corruption-accuracy-none")
+    resources:
+        gpu=gpus_of("corruption-accuracy-none"),
+        mem_mb=16000,
+        runtime=240,
+    shell:
+        "workflow/scripts/repro.sh corruption-accuracy-none@{wildcards.run} {log}"

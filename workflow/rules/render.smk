@@ -35,6 +35,24 @@ rule stochastic_security:
         "workflow/scripts/repro.sh stochastic-security@{wildcards.run} {log}"
 
 
+rule adp:
+    input:
+        inputs("adp"),
+    output:
+        outputs("adp"),
+    log:
+        "logs/adp/{run}.log",
+    wildcard_constraints:
+        run=runs("adp"),
+    threads: threads_of("adp")
+    resources:
+        gpu=gpus_of("adp"),
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "workflow/scripts/repro.sh adp@{wildcards.run} {log}"
+
+
 rule html_report:
     input:
         inputs("report"),

@@ -51,3 +51,21 @@ rule train_joint:
         runtime=2880,
     shell:
         "workflow/scripts/repro.sh train-joint@{wildcards.run} {log}"
+
+
+rule train_ncsn:
+    input:
+        inputs("train-ncsn"),
+    output:
+        outputs("train-ncsn"),
+    log:
+        "logs/train-ncsn/{run}.log",
+    wildcard_constraints:
+        run=runs("train-ncsn"),
+    threads: threads_of("train-ncsn")
+    resources:
+        gpu=gpus_of("train-ncsn"),
+        mem_mb=16000,
+        runtime=5760,
+    shell:
+        "workflow/scripts/repro.sh train-ncsn@{wildcards.run} {log}"

@@ -1,4 +1,4 @@
-"""Words that all papers share: data sets and pixel lengths as people write them."""
+"""Words that all papers share: data sets, norms, counts and pixel lengths as people write them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ NAMES = {
     "digits16": "digits 16×16",
     "digits8": "digits 8×8",
 }
+NORMS = {"linf": "L∞", "l2": "L2"}
 
 
 def named(dataset: str) -> str:
@@ -25,3 +26,8 @@ def pixels(value: float) -> str:
     """A length in pixels of [0, 1] as the field writes it: 8/255 for a few whole grey levels, else the decimal."""
     levels = value * 255
     return f"{levels:.0f}/255" if 0 < levels <= 32 and abs(levels - round(levels)) < 1e-6 else f"{value:.4g}"
+
+
+def plural(count: int, word: str) -> str:
+    """1 step, 2 steps."""
+    return f"{count} {word}" + ("" if count == 1 else "s")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustgen.io import save_json, save_text
-
 if TYPE_CHECKING:
-    from robustgen.evaluation.rows import Claim, Row
-    from robustgen.papers.stochastic_security.study import Defense, Measured, Purification
+    from robustgen.evaluation.rows import Row
+    from robustgen.papers.langevin import Defense, Purification
+    from robustgen.papers.stochastic_security.study import Measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +44,7 @@ class Options:
 
 
 def run(options: Options) -> None:
-    from robustgen.evaluation import rows
-    from robustgen.papers.manifest import save_manifest
+    from robustgen.papers.results import save_results
     from robustgen.papers.stochastic_security import PAPER
     from robustgen.papers.stochastic_security.claims import claims
     from robustgen.papers.stochastic_security.coverage import coverage
@@ -56,25 +52,23 @@ def run(options: Options) -> None:
     from robustgen.papers.stochastic_security.tables import table1, table2, table3
 
     found = measured(options)
-    out = options.out
     tables = {"table1": table1(found), "table2": table2(found), "table3": table3(found)}
-    for name, table in tables.items():
-        shown = PAPER.artifact(name)
-        rows.save_rows(out / f"{name}.csv", table)
-        save_text(out / f"{name}.md", rows.markdown(table, f"{shown.item}. {shown.title}. {shown.caption}"))
-    for name, draw in FIGURES.items():
-        draw(out / name, found)
-    decided = claims(found)
-    rows.save_claims(out / "claims.csv", decided)
-    save_text(out / "claims.md", rows.claims_markdown(decided, f"Claims: {PAPER.title}"))
-    rows.save_coverage(out / "coverage.csv", coverage(found))
-    save_json(out / "headline.json", headline(found, tables, decided))
-    save_manifest(out.parent, PAPER.slug)
+    save_results(
+        options.out,
+        PAPER,
+        found,
+        tables=tables,
+        figures=FIGURES,
+        claims=claims(found),
+        coverage=coverage(found),
+        headline=headline(found, tables),
+    )
 
 
 def measured(options: Options) -> Measured:
     """Every study that the options name; UserError for one that is missing or damaged."""
-    from robustgen.papers.stochastic_security.study import Measured, load_defense, load_dynamics, load_purification
+    from robustgen.papers.langevin import load_defense, load_purification
+    from robustgen.papers.stochastic_security.study import Measured, load_dynamics
     from robustgen.papers.words import named
 
     def purification(name: str) -> Purification | None:
@@ -112,8 +106,8 @@ def measured(options: Options) -> Measured:
     )
 
 
-def headline(found: Measured, tables: dict[str, list[Row]], decided: Sequence[Claim]) -> dict[str, float]:
-    """A handful of numbers, and how many claims hold."""
+def headline(found: Measured, tables: dict[str, list[Row]]) -> dict[str, float]:
+    """A handful of numbers."""
     from robustgen.papers.stochastic_security.tables import (
         ADVERSARIAL,
         AT_LINF,
@@ -138,8 +132,4 @@ def headline(found: Measured, tables: dict[str, list[Row]], decided: Sequence[Cl
     numbers = {name: round(value, 2) for name, value in values.items() if value is not None}
     if found.dynamics is not None and found.dynamics.has("ms_per_step_ours"):
         numbers["ms per Langevin step, 100 images"] = round(float(found.dynamics["ms_per_step_ours"]), 3)
-    counts = Counter(claim.verdict for claim in decided)
-    numbers["claims that hold"] = counts["holds"]
-    numbers["claims that fail"] = counts["fails"]
-    numbers["claims not decided"] = counts["not decided"]
     return numbers

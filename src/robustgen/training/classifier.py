@@ -1,4 +1,7 @@
-"""Natural and adversarial training of classifiers (Madry et al. 2018), with the best validation epoch kept."""
+"""Natural training of classifiers, under an adversary (Madry et al. 2018) or under Gaussian noise (Cohen et al. 2019).
+
+The best validation epoch is kept.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,8 @@ class Recipe:
     gamma: float = field(default=0.1, metadata=ADDED)  # factor of the learning rate at a milestone
     flip: bool = False  # mirror half of the images left to right
     crop: int = 0  # zero padding before a random crop back to size, pixels
+    # σ of the Gaussian noise on training and validation images, pixel units, not clipped to [0, 1] (Cohen et al. 2019)
+    noise: Ratio = field(default=0.0, metadata=ADDED)
     adversary: Adversary = Adversary()  # trains on its images where eps > 0
     monitor: Adversary = Adversary()  # attacks the validation images after each epoch
     select: Literal["clean", "robust"] = "clean"  # validation accuracy that picks the epoch
@@ -72,6 +77,11 @@ class Recipe:
             raise UserError(
                 "a recipe needs optimizer adam or sgd, 0 <= momentum < 1 and 0 < gamma <= 1, "
                 f"not {self.optimizer}, {self.momentum} and {self.gamma}"
+            )
+        if self.noise < 0 or (self.noise and (self.adversary.eps or self.monitor.eps)):
+            raise UserError(
+                f"a recipe needs noise >= 0, and at noise {self.noise:g} no adversary and no monitor: "
+                "they keep images in [0, 1], which noise leaves"
             )
         if self.monitor.craft != "eval":
             raise UserError("a monitor crafts in eval mode: it must not move the batch-norm statistics it judges")
@@ -155,7 +165,8 @@ def train_epoch(
     total = torch.zeros(())
     for number, rows in enumerate(progress(batches, total=len(batches), label=label)):
         draws = generator(recipe.seed, "batch", epoch, number)
-        x, y = _on(model, augment(data.x[rows], flip=recipe.flip, crop=recipe.crop, draws=draws), data.y[rows])
+        x = noisy(augment(data.x[rows], flip=recipe.flip, crop=recipe.crop, draws=draws), recipe.noise, draws)
+        x, y = _on(model, x, data.y[rows])
         if recipe.adversary.eps > 0:
             x = adversarial_images(model, x, y, recipe.adversary, draws)
         loss = train_step(model, optimizer, x, y, recipe.precision)
@@ -194,11 +205,14 @@ def adversarial_images(model: nn.Module, x: Tensor, y: Tensor, adversary: Advers
 
 
 def validate(model: nn.Module, data: Images, recipe: Recipe, epoch: int) -> tuple[float, float]:
-    """Clean accuracy, and accuracy under the monitor's attack (at eps 0 the same), on the validation images."""
+    """Clean accuracy, and accuracy under the monitor's attack (at eps 0 the same), on the validation images.
+
+    A recipe with noise is judged under noise: one draw an image, the same after each epoch.
+    """
     model.eval()
     clean = robust = 0
     for number, (x, y) in enumerate(zip(data.x.split(256), data.y.split(256), strict=True)):
-        x, y = _on(model, x, y)
+        x, y = _on(model, noisy(x, recipe.noise, generator(recipe.seed, "validation noise", number)), y)
         with torch.no_grad():
             clean += int((model(x).argmax(1) == y).sum())
         if recipe.monitor.eps > 0:
@@ -222,6 +236,11 @@ def augment(x: Tensor, *, flip: bool, crop: int, draws: torch.Generator) -> Tens
         channels = torch.arange(x.shape[1]).view(1, -1, 1, 1)
         x = padded[torch.arange(n).view(n, 1, 1, 1), channels, rows, columns]
     return x
+
+
+def noisy(x: Tensor, sigma: float, draws: torch.Generator) -> Tensor:
+    """x + σz with standard normal z, outside [0, 1] too; without noise nothing is drawn."""
+    return x + sigma * torch.randn(x.shape, generator=draws) if sigma else x
 
 
 def _on(model: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from robustgen.io import save_arrays
-from robustgen.papers.stochastic_security.study import Defense, Dynamics, Measured, Purification
+from robustgen.papers.langevin import Defense, Purification
+from robustgen.papers.stochastic_security.study import Dynamics, Measured
 
 N, CLASSES = 400, 4
 SHORT, LONG, BEYOND = 10, 100, 200

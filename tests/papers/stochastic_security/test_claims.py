@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from robustgen.evaluation.rows import Claim
+from robustgen.papers.langevin import Defense
 from robustgen.papers.stochastic_security.claims import claims
 from robustgen.papers.stochastic_security.claims.sampling import (
     difference,
@@ -15,7 +16,7 @@ from robustgen.papers.stochastic_security.claims.sampling import (
     transition_estimate,
     transition_words,
 )
-from robustgen.papers.stochastic_security.study import Defense, Dynamics, Measured
+from robustgen.papers.stochastic_security.study import Dynamics, Measured
 
 Build = Callable[..., Measured]
 

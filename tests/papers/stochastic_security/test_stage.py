@@ -11,9 +11,10 @@ from PIL import Image
 from robustgen.errors import UserError
 from robustgen.evaluation.rows import load_claims, load_coverage, load_rows
 from robustgen.io import load_json, save_arrays
+from robustgen.papers.langevin import Defense
 from robustgen.papers.manifest import load_manifests, verify
 from robustgen.papers.stochastic_security import PAPER
-from robustgen.papers.stochastic_security.study import Defense, Measured
+from robustgen.papers.stochastic_security.study import Measured
 from robustgen.stages.stochastic_security import Options, headline, measured, run
 
 STUDIES = {
@@ -138,4 +139,4 @@ def test_other_data_sets_come_with_adversarial_training(tmp_path: Path, point: C
 
 def test_headline_leaves_out_what_was_not_measured(right: Measured) -> None:
     found = replace(right, dynamics=None)
-    assert set(headline(found, {"table2": []}, [])) == {"claims that hold", "claims that fail", "claims not decided"}
+    assert headline(found, {"table2": []}) == {}

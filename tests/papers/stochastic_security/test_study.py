@@ -11,17 +11,10 @@ import pytest
 
 from robustgen.errors import UserError
 from robustgen.io import load_arrays, save_arrays
-from robustgen.papers.stochastic_security.study import (
-    PER_IMAGE,
-    PER_POINT,
-    Defense,
-    Measured,
-    load_defense,
-    load_dynamics,
-    load_purification,
-    shared,
-)
-from robustgen.papers.stochastic_security.words import blind_words
+from robustgen.papers.langevin import Defense, load_defense, load_purification
+from robustgen.papers.settings import blind_words
+from robustgen.papers.stochastic_security.study import Measured, load_dynamics
+from robustgen.papers.studies import PER_IMAGE, PER_POINT, shared
 
 Point = Callable[..., Defense]
 

@@ -11,10 +11,11 @@ import pytest
 from robustgen.errors import UserError
 from robustgen.evaluation.rows import Row, load_rows, markdown, save_rows
 from robustgen.evaluation.statistics import proportion
+from robustgen.papers.langevin import Defense
 from robustgen.papers.reference import reference
 from robustgen.papers.stochastic_security import PAPER
 from robustgen.papers.stochastic_security.coverage import coverage
-from robustgen.papers.stochastic_security.study import Defense, Measured
+from robustgen.papers.stochastic_security.study import Measured
 from robustgen.papers.stochastic_security.tables import table1, table2, table3
 
 KNOWN = reference("robustgen.papers.stochastic_security")

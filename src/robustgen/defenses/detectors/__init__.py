@@ -11,6 +11,7 @@ from robustgen.defenses.detectors.base import Detector
 from robustgen.defenses.detectors.energy import EnergyDetector
 from robustgen.defenses.detectors.kd_bu import KDBUDetector
 from robustgen.defenses.detectors.lid import LIDDetector
+from robustgen.defenses.detectors.score_norm import ScoreNorm
 from robustgen.defenses.detectors.threshold import Rule, fit_threshold
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "KDBUDetector",
     "LIDDetector",
     "Rule",
+    "ScoreNorm",
     "fit_threshold",
 ]
 
@@ -44,3 +46,4 @@ DETECTORS: dict[str, DetectorKind] = {
     "kd-bu": DetectorKind(build=KDBUDetector, threshold_rule="g-mean"),
     "lid": DetectorKind(build=LIDDetector, threshold_rule="g-mean"),
 }
+"""Detectors that need the classifier only. `ScoreNorm` is built with a score network, so it is not among them."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from robustgen.evaluation.rows import Row
-from robustgen.evaluation.statistics import Estimate
+from robustgen.papers.langevin import Defense
 from robustgen.papers.reference import reference
-from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy
+from robustgen.papers.stochastic_security.study import Measured
 from robustgen.papers.stochastic_security.words import ELSEWHERE, SHOWN
+from robustgen.papers.studies import accuracy
+from robustgen.papers.tables import Table
 
 NATURAL, ADVERSARIAL, FALSE_BREAKS = "natural", "adversarial", "false breaks"
 OURS, AT_LINF, AT_L2 = "EBM defence: BPDA+EOT", "Adversarial training (L∞): PGD", "Adversarial training (L2): PGD"
@@ -17,67 +19,13 @@ MODELS = {"ours": "Ours", "twin": "Ours, non-convergent EBM", "igebm": "IGEBM", 
 RUNS = ("base classifier", "short run", "long run")
 
 
-class Table:
-    """Rows of one table, each with the paper's number for its data set beside it."""
-
-    def __init__(self, item: str, scale: str) -> None:
-        self.item = item
-        self.scale = scale
-        self.known = reference(__package__)
-
-    def row(
-        self, dataset: str, line: str, column: str, estimate: Estimate, method: str, beside: str | None = None
-    ) -> Row:
-        """A number of ours in percent; `beside` is the data set whose number of the paper's stands beside it."""
-        number = self.known.get((beside or dataset, line, column))
-        if number is not None:
-            method += f"; the paper's number: {beside or dataset}, {number.source}"
-        return Row(
-            paper="stochastic-security",
-            item=self.item,
-            row=line,
-            column=column,
-            scale=self.scale,
-            dataset=dataset,
-            n=estimate.n,
-            value=100 * estimate.value,
-            low=100 * estimate.low,
-            high=100 * estimate.high,
-            unit="%",
-            reference=None if number is None else number.value,
-            method=method,
-        )
-
-    def alone(self, dataset: str, line: str, column: str, shown_under: str | None = None) -> Iterator[Row]:
-        """The paper's number without one of ours, where it gives one."""
-        number = self.known.get((dataset, line, column))
-        if number is not None:
-            yield Row(
-                paper="stochastic-security",
-                item=self.item,
-                row=line,
-                column=column,
-                scale=self.scale,
-                dataset=shown_under or dataset,
-                n=None,
-                value=None,
-                low=None,
-                high=None,
-                unit="%",
-                reference=number.value,
-                method=f"not ours; the paper's number: {dataset}, {number.source}",
-            )
-
-    def borrowed(self, dataset: str, shown_under: str) -> Iterator[Row]:
-        """Every line of this table that the paper took from others."""
-        for (where, line, column), number in self.known.items():
-            if where == dataset and "borrowed" in line and number.source.startswith(f"{self.item},"):
-                yield from self.alone(dataset, line, column, shown_under)
+def _table(item: str, found: Measured) -> Table:
+    return Table("stochastic-security", item, found.scale, reference(__package__))
 
 
 def table1(found: Measured) -> list[Row]:
     """Accuracy of each energy-based defence against PGD on its base classifier."""
-    table = Table("Table 1", found.scale)
+    table = _table("Table 1", found)
     rows: list[Row] = []
     for role, line in MODELS.items():
         study = getattr(found, role)
@@ -95,7 +43,7 @@ def table1(found: Measured) -> list[Row]:
 
 def table2(found: Measured) -> list[Row]:
     """Defences under white-box L∞ attacks at one radius; first ours, then controls, then what the paper borrows."""
-    table = Table("Table 2", found.scale)
+    table = _table("Table 2", found)
 
     def both(line: str, study: Defense, point: int) -> Iterator[Row]:
         method = study.method(point)
@@ -151,7 +99,7 @@ def _false_breaks(table: Table, found: Measured) -> Iterator[Row]:
 
 def table3(found: Measured) -> list[Row]:
     """Other data sets under the parameters of Table 2."""
-    table = Table("Table 3", found.scale)
+    table = _table("Table 3", found)
     rows: list[Row] = []
     for dataset, ours, trained in found.others:
         for line, study in ((OURS, ours), (AT_LINF, trained)):

@@ -10,9 +10,11 @@ import numpy as np
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import proportion_difference, share_difference
+from robustgen.papers.langevin import Defense
+from robustgen.papers.settings import SAME_GRADIENT
 from robustgen.papers.stochastic_security.claims.blind import LATER, OURS, POSITIVE, SHARE
-from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy, shared
-from robustgen.papers.stochastic_security.words import SAME_GRADIENT
+from robustgen.papers.stochastic_security.study import Measured
+from robustgen.papers.studies import accuracy, shared
 from robustgen.papers.words import pixels
 
 

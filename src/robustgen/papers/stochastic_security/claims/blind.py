@@ -9,7 +9,9 @@ import numpy as np
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import mean, proportion_difference, share_difference
-from robustgen.papers.stochastic_security.study import Measured, Purification, accuracy, shared
+from robustgen.papers.langevin import Purification
+from robustgen.papers.stochastic_security.study import Measured
+from robustgen.papers.studies import accuracy, shared
 
 POSITIVE = Condition(">", 0)
 OURS = "The bound is our reading."

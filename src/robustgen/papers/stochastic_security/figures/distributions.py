@@ -10,7 +10,7 @@ import numpy as np
 
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
-from robustgen.papers.stochastic_security.figures.drawing import (
+from robustgen.papers.drawing import (
     ATTACKED,
     GREY,
     NATURAL,
@@ -19,7 +19,8 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     log_axis,
     thinned,
 )
-from robustgen.papers.stochastic_security.study import Measured, Purification
+from robustgen.papers.langevin import Purification
+from robustgen.papers.stochastic_security.study import Measured
 
 COLUMNS = 5  # numbers of replicates H that Figure 3 shows
 REALISATIONS = 2000  # of the mean logits, for each H

@@ -11,7 +11,7 @@ import numpy as np
 from robustgen.evaluation.plotting import figure
 from robustgen.evaluation.statistics import Estimate
 from robustgen.io import save_csv
-from robustgen.papers.stochastic_security.figures.drawing import (
+from robustgen.papers.drawing import (
     ATTACKED,
     GREY,
     NATURAL,
@@ -25,9 +25,10 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     percent_axis,
     show,
 )
-from robustgen.papers.stochastic_security.study import Defense, Measured, accuracy
-from robustgen.papers.stochastic_security.words import NORMS
-from robustgen.papers.words import pixels
+from robustgen.papers.langevin import Defense
+from robustgen.papers.stochastic_security.study import Measured
+from robustgen.papers.studies import accuracy
+from robustgen.papers.words import NORMS, pixels
 
 NUMBERS = ("n", "accuracy", "low", "high")
 METHOD = "method"

@@ -10,8 +10,7 @@ import numpy as np
 from robustgen.evaluation.plotting import figure
 from robustgen.evaluation.statistics import mean
 from robustgen.io import save_csv
-from robustgen.papers.reference import reference
-from robustgen.papers.stochastic_security.figures.drawing import (
+from robustgen.papers.drawing import (
     ATTACKED,
     GREY,
     NATURAL,
@@ -22,6 +21,7 @@ from robustgen.papers.stochastic_security.figures.drawing import (
     show,
     thinned,
 )
+from robustgen.papers.reference import reference
 from robustgen.papers.stochastic_security.study import Dynamics, Measured
 
 SNAPSHOTS = 8  # columns of Figure 2

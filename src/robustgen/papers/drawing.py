@@ -1,4 +1,4 @@
-"""What the figures of this paper share: curves with bands, mosaics of images, and the line for what is missing."""
+"""What the papers' figures share: curves with bands, mosaics of images, and the line for what is missing."""
 
 from __future__ import annotations
 

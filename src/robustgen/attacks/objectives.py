@@ -1,0 +1,53 @@
+"""What attacks on classifiers raise: losses (N,) of logits (N, K) and labels y (N,)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from robustgen.errors import UserError
+
+Loss = Literal["ce", "cw", "dlr"]
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """−log softmax(z)_y."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """max over k ≠ y of z_k, less z_y (Carlini & Wagner 2017): positive where the label is wrong."""
+    return _best_other(logits, y) - _true(logits, y)
+
+
+def dlr(logits: Tensor, y: Tensor) -> Tensor:
+    """The margin over the gap between the first and the third logit (Croce & Hein 2020, Eq. 6).
+
+    Raises UserError for fewer than three classes.
+    """
+    if logits.shape[1] < 3:
+        raise UserError(f"loss dlr needs three classes at least, not {logits.shape[1]}; take ce or cw")
+    ranked = logits.sort(1, descending=True).values
+    return margin(logits, y) / (ranked[:, 0] - ranked[:, 2] + 1e-12)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy, "cw": margin, "dlr": dlr}
+
+
+def check_loss(name: str) -> None:
+    """Raise UserError for the name of no loss."""
+    if name not in LOSSES:
+        raise UserError(f"unknown loss {name!r}; known are {', '.join(get_args(Loss))}")
+
+
+def _true(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.gather(1, y[:, None]).squeeze(1)
+
+
+def _best_other(logits: Tensor, y: Tensor) -> Tensor:
+    true = F.one_hot(y, logits.shape[1]).bool()
+    return logits.masked_fill(true, -torch.inf).amax(1)
