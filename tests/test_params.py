@@ -38,8 +38,8 @@ PAPER_TRAININGS = [param for param in RUNS if param.values[:2] == ("paper", "tra
 
 
 def command_of(family: str) -> str:
-    """The command of a family; `defend-none` is `defend` without an energy model, which would be a dependency."""
-    return {"defend-none": "defend"}.get(family, family)
+    """The command of a family; `defend-none` is `defend` without its generative model, which would be a dependency."""
+    return family.removesuffix("-none")
 
 
 def words(family: str, run: str, item: dict[str, Any]) -> list[str]:

@@ -47,7 +47,7 @@ def largest_distance(images: Tensor, *, seed: int = 0) -> float:
 
 
 def ratio(dimension: int) -> float:
-    """Technique 2: γ such that half of the images at a noise level have norms typical of the level above, D values each.
+    """Technique 2: γ such that half of the noise at a level, in D dimensions, is as long as that of the level above.
 
     It solves Φ(√(2D)(γ − 1) + 3γ) − Φ(√(2D)(γ − 1) − 3γ) = 0.5, which has no solution below D = 5.
     """

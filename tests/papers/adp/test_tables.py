@@ -48,7 +48,7 @@ def test_table4s_accuracy_is_the_mean_of_its_corruptions() -> None:
         if column == "Noise":
             noise, *others = (KNOWN[dataset, line, name].value for name in ("Noise", "Blur", "Weather", "Digital"))
             expected = (3 * noise + 4 * sum(others)) / 15
-            slack = 0.11 if "DCT" not in line else 1.0
+            slack = 0.1 if line.startswith("Hendrycks") else 0.011  # that line does not add up in the paper
             assert KNOWN[dataset, line, "Accuracy"].value == pytest.approx(expected, abs=slack), line
 
 
@@ -85,7 +85,7 @@ def test_table1_says_how_attacks_were_run(right: Measured) -> None:
 def test_an_attack_made_without_noise_alone_stands_in_table1_without_draws(right: Measured) -> None:
     table = cells(table1(replace(right, attacks=(), blind=None)))
     assert table["SPSA", "updates"].value == 40
-    assert table["BPDA", "EOT draws"].value is None if ("BPDA", "EOT draws") in table else True
+    assert ("BPDA", "EOT draws") not in table
     assert table["Classifier PGD", "step α"].value is None
 
 
