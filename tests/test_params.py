@@ -19,7 +19,7 @@ from robustgen import models
 from robustgen.attacks.ball import ball_of
 from robustgen.cli import negated
 from robustgen.stages.train_classifier import Options as TrainOptions
-from robustgen.training import classifier, ebm
+from robustgen.training import classifier, dsm, ebm
 from robustgen.training.classifier import Adversary
 
 ROOT = Path(__file__).parents[1]
@@ -164,6 +164,25 @@ def test_one_update_of_every_energy_model_of_the_paper(scale: str, family: str, 
         trained = ebm.train_ebm(lambda: models.build(config), x, short)
         assert [row.phase for row in trained.curve] == [phase]
         assert all(torch.isfinite(p).all() for p in trained.model.parameters())
+
+
+PAPER_NCSNS = [param for param in RUNS if param.values[:2] == ("paper", "train-ncsn")]
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_NCSNS)
+def test_one_update_of_every_score_network_of_the_paper(
+    scale: str, family: str, run: str, item: dict[str, Any]
+) -> None:
+    """On one random image, with the perturbation that the run names."""
+    options = parse(family, words(family, run, item))
+    config, recipe = options.model, options.recipe
+    assert (recipe.updates, recipe.batch, recipe.ema) == (300_000, 128, 0.999)
+    x = torch.rand(1, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(0))
+    short = replace(recipe, updates=1, batch=1, log_every=1)
+    model, curve = dsm.train_dsm(lambda: models.build(config), x, x, short)
+    assert sum(p.numel() for p in model.parameters()) == 29_694_083
+    assert 0 < curve[0].loss < 3 * x[0].numel()
+    assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 def train_options(item: Any) -> TrainOptions[Any]:

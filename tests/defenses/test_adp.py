@@ -12,6 +12,7 @@ from robustgen.errors import UserError
 from robustgen.models import ncsnv2, nijkamp
 from robustgen.protocols import RandomDefense
 from robustgen.sampling.langevin import force, langevin
+from robustgen.sampling.purification import step_sizes
 from robustgen.seeding import ImageStreams, generator
 
 K = 4
@@ -65,21 +66,75 @@ def test_results_do_not_depend_on_the_batch(options: dict[str, object]) -> None:
     assert float(whole.max()) <= 1
 
 
+class Curved(nn.Module):
+    """A score whose Eq. 18 gives step sizes between the bounds, other ones for each state."""
+
+    sigmas = torch.tensor([1.0, 0.1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(3 * (0.4 - x)) + 0.1 * x.flatten(1).mean(1).view(-1, 1, 1, 1)
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self(x) / sigma.view(-1, 1, 1, 1)
+
+
 def test_it_equals_algorithm_1_written_out() -> None:
-    found, x = defense(), images(3)
-    noise = streams(3).normal((2, 1, 8, 8))
+    found, x = defense(Curved(), lam=0.02), images(3).double()
+    noise, sizes = streams(3).normal((2, 1, 8, 8)).double(), []
     for i in range(3):
         for draw in range(2):
             state = (x[i] + 0.2 * noise[i, draw]).clamp(0, 1)[None]
             for _ in range(3):
-                with torch.no_grad():
-                    s = found.score_model(state).double()
-                    probed = found.score_model(state + 1e-5 * s.float()).double()
-                alpha = 0.05 * 1e-5 / (1 - float((s * probed).sum()) / float(s.square().sum()))
-                alpha = min(max(alpha, 1e-5), 0.1) if alpha > 0 else 0.1
-                state = (state + alpha * s.float()).clamp(0, 1)
+                s = found.score_model(state)
+                probed = found.score_model(state + 1e-5 * s)
+                sizes.append(0.02 * 1e-5 / (1 - float((s * probed).sum() / s.square().sum())))
+                state = (state + sizes[-1] * s).clamp(0, 1)
             got = found.purify_draws(x, 2, streams(3))[i, draw]
-            torch.testing.assert_close(got, state[0].float(), rtol=0, atol=5e-3)
+            torch.testing.assert_close(got, state[0], rtol=0, atol=1e-8)
+    assert 1e-5 < min(sizes) < max(sizes) < 0.1
+    assert max(sizes) / min(sizes) > 1.05
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_the_gradient_of_noisy_adaptive_steps(hold: bool) -> None:
+    """With held step sizes that of the map whose sizes are constants; without, that of the whole computation."""
+    found, x = defense(Curved(), delta=1e-3), images(2).double()
+    found.hold_steps = hold
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(found.unrolled(leaf, 2, streams(2)).square().sum(), leaf)
+    held = hold_sizes(found, x)
+
+    def value(x: Tensor) -> float:
+        states = found.noisy(x, 2, streams(2)).flatten(0, 1)
+        for sizes in held:
+            states = (states + sizes * found.score_model(states)).clamp(0, 1)
+        return float(states.square().sum())
+
+    def whole(x: Tensor) -> float:
+        return float(found.purify_draws(x, 2, streams(2)).square().sum())
+
+    of = value if hold else whole
+    differences = []
+    for position in ((0, 0, 2, 3), (1, 0, 5, 5), (1, 0, 0, 7)):
+        shift = torch.zeros_like(x)
+        shift[position] = 1e-6
+        numeric = (of(x + shift) - of(x - shift)) / 2e-6
+        assert float(gradient[position]) == pytest.approx(numeric, rel=1e-4, abs=1e-6)
+        differences.append(
+            abs((whole(x + shift) - whole(x - shift)) / 2e-6 - (value(x + shift) - value(x - shift)) / 2e-6)
+        )
+    assert max(differences) > 1e-3  # the two are not the same
+
+
+def hold_sizes(found: ADP, x: Tensor) -> list[Tensor]:
+    """The step sizes (N · draws, 1, 1, 1) of every step of two draws."""
+    scheme = found.options.scheme()
+    states, sizes = found.noisy(x, 2, streams(2)).flatten(0, 1), []
+    for _ in range(scheme.steps):
+        s = found.score_model(states)
+        sizes.append(step_sizes(found.score_model, states, s, scheme).view(-1, 1, 1, 1))
+        states = (states + sizes[-1] * s).clamp(0, 1)
+    return sizes
 
 
 def test_the_prediction_is_the_mean_softmax() -> None:
@@ -140,7 +195,8 @@ def test_an_energy_model_purifies_by_its_own_langevin_steps() -> None:
     torch.testing.assert_close(score(leaf), -slope, rtol=1e-4, atol=1e-5)
 
     found = defense(ebm, sigma=0.0, updates="langevin", step=score.own_step, steps=2)
-    noise = streams(2).normal((2, 1, 1, 8, 8)).transpose(0, 1)[:, :, 0]
+    drawn = streams(2)
+    noise = torch.stack([drawn.normal((1, 8, 8)) for _ in range(2)])
 
     def same(count: int) -> Tensor:
         assert count == 2
@@ -148,6 +204,20 @@ def test_an_energy_model_purifies_by_its_own_langevin_steps() -> None:
 
     chain = langevin(force(ebm), 2 * x - 1, same, steps=2, tau=0.1)
     torch.testing.assert_close(found.purify_draws(x, 1, streams(2))[:, 0], (chain + 1) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_through_an_energy_models_steps() -> None:
+    torch.manual_seed(0)
+    ebm = nijkamp.Model(nijkamp.Config(size=8, channels=1, width=4, tau=0.1))
+    with torch.no_grad():
+        ebm.head.weight.mul_(30)
+    found, x = defense(ebm.double(), sigma=0.0, step=0.01, steps=3).double(), images(2).double()
+    leaf = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(found.unrolled(leaf, 1, streams(2)).square().sum(), leaf)
+    shift = torch.zeros_like(x)
+    shift[1, 0, 3, 4] = 1e-6
+    up, down = (float(found.unrolled(x + d, 1, streams(2)).square().sum()) for d in (shift, -shift))
+    assert float(gradient[1, 0, 3, 4]) == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6)
 
 
 def test_the_median_heuristic() -> None:
@@ -172,6 +242,7 @@ def test_the_median_heuristic() -> None:
         ({"step": 0.0}, "step > 0"),
         ({"delta": 0.0}, "delta > 0"),
         ({"calm": 1.5}, "calm"),
+        ({"largest": 1e-6}, "largest"),
     ],
 )
 def test_impossible_options(options: dict[str, object], message: str) -> None:

@@ -5,7 +5,17 @@ import torch
 from torch import Tensor
 
 from robustgen.errors import UserError
-from robustgen.sampling.purification import LARGEST, SMALLEST, Scheme, advance, begin, follow, left_grid, released_grid
+from robustgen.sampling.purification import (
+    LARGEST,
+    SMALLEST,
+    Scheme,
+    begin,
+    follow,
+    free_step,
+    held_step,
+    left_grid,
+    released_grid,
+)
 from robustgen.seeding import generator
 
 MEAN, WIDTH = 0.5, 0.25
@@ -91,9 +101,17 @@ def test_where_the_score_grows_along_itself(grid: bool, expected: float) -> None
     """The released clamp hides the sign of the denominator: a huge negative step size becomes the smallest one."""
     x = images()
     start, active = begin(x, scheme(1, grid=grid))
-    moved, _ = advance(lambda x: x - 0.2, start, active, scheme(1, grid=grid, box=False))
+    moved, _ = held_step(start, active, None, lambda x: x - 0.2, scheme(1, grid=grid, box=False))
     step = (released_grid(moved) if grid else moved) - start
     torch.testing.assert_close(step, expected * (start - 0.2), rtol=1e-6, atol=1e-12)
+
+
+def test_the_largest_step_is_an_option() -> None:
+    x = images()
+    moved = follow(gaussian, x, scheme(1, lam=1.0, largest=1.0))
+    torch.testing.assert_close(moved, torch.full_like(x, MEAN))  # λ = 1 goes all the way
+    capped = follow(gaussian, x, scheme(1, lam=1.0, largest=0.05))
+    torch.testing.assert_close(capped, x + 0.05 * gaussian(x))
 
 
 def test_step_sizes_stay_between_their_bounds() -> None:
@@ -149,12 +167,12 @@ def test_derivatives_hold_step_sizes_constant_unless_told_otherwise() -> None:
         return torch.sin(3 * (0.4 - x))
 
     start, active = begin(x, scheme(1))
-    moved, _ = advance(score, start, active, scheme(1))
+    moved, _ = held_step(start, active, None, score, scheme(1))
     alpha = ((moved - x) / score(x)).detach().flatten(1)[:, :1].view(-1, 1, 1, 1)
-    (held,) = torch.autograd.grad(moved.sum(), x, retain_graph=True)
+    (held,) = torch.autograd.grad(moved.sum(), x)
     (expected,) = torch.autograd.grad((x + alpha * score(x)).sum(), x)
     torch.testing.assert_close(held, expected)
-    free, _ = advance(score, start, active, scheme(1), hold=False)
+    free, _ = free_step(start, active, None, score, scheme(1))
     (whole,) = torch.autograd.grad(free.sum(), x)
     assert (whole - held).abs().max() > 1e-3
 

@@ -21,7 +21,7 @@ from robustgen.data.images import check_images
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.options import Ratio
-from robustgen.replicates import Parts, check_finite, check_logits, joined, rewinding
+from robustgen.replicates import Parts, check_finite, check_logits, in_company, joined, rewinding
 from robustgen.seeding import ImageStreams, derive
 
 Progress = Callable[[int, int, int], None]  # restart, updates done, images of the micro-batch that still stand
@@ -243,7 +243,7 @@ class EotAttack(BallAttack):
         def back(rows: slice) -> Tensor:
             leaf = images[rows].detach().requires_grad_()
             with torch.enable_grad():
-                (gradient,) = torch.autograd.grad(self.model.classifier(leaf), leaf, cotangent[rows])
+                (gradient,) = torch.autograd.grad(in_company(self.model.classifier, leaf), leaf, cotangent[rows])
             return gradient
 
         gradient = joined(self.parts.run(back, total))
@@ -268,7 +268,7 @@ class EotAttack(BallAttack):
     def _gradient(self, purified: Tensor, y: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (N, H, K) and the objective's gradient by `leaf`, in one pass."""
         with torch.enable_grad():
-            logits = self.model.classifier(as_images(purified)).unflatten(0, purified.shape[:2])
+            logits = in_company(self.model.classifier, purified.flatten(0, 1)).unflatten(0, purified.shape[:2])
             check_logits(logits)
             # the sum, not the mean: no image's step depends on who shares the batch
             (gradient,) = torch.autograd.grad(self.objective(logits, y).sum(), leaf)
@@ -300,7 +300,7 @@ class EotAttack(BallAttack):
     def logits(self, purified: Tensor) -> Tensor:
         """The classifier's logits (N, H, K) of purified images (N, H, C, H, W)."""
         images = as_images(purified)
-        found = joined(self.parts.run(lambda rows: self.model.classifier(images[rows]), len(images)))
+        found = joined(self.parts.run(lambda rows: in_company(self.model.classifier, images[rows]), len(images)))
         logits: Tensor = found.unflatten(0, purified.shape[:2])
         check_logits(logits)
         return logits

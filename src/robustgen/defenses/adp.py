@@ -14,9 +14,19 @@ from torch.utils.checkpoint import checkpoint
 from robustgen.errors import UserError
 from robustgen.options import Ratio
 from robustgen.protocols import EnergyModel
-from robustgen.replicates import Parts, joined, rewinding
+from robustgen.replicates import Parts, in_company, joined, rewinding
 from robustgen.sampling.langevin import force
-from robustgen.sampling.purification import Scheme, advance, begin, check_score, follow
+from robustgen.sampling.purification import (
+    LARGEST,
+    SMALLEST,
+    Noise,
+    Scheme,
+    begin,
+    check_score,
+    follow,
+    free_step,
+    held_step,
+)
 from robustgen.seeding import ImageStreams, generator
 
 DELTA = {"paper": 1e-5, "released": 1e-3}  # δ
@@ -36,7 +46,9 @@ class Options:
     step: Ratio | None = None  # α of every step, tuned on validation images; unset: adaptive (Eq. 18)
     lam: float = 0.05  # λ, share of the way to the estimated mode that an adaptive step goes
     delta: float | None = None  # δ, probing step of Eq. 17
-    stop: float = 0.001  # τ
+    # Bound of adaptive step sizes: the released code's, the paper names none. On digits the first steps reach it.
+    largest: float = LARGEST
+    stop: float = 0.001  # τ, of adaptive steps only
     updates: Literal["deterministic", "langevin"] = "deterministic"  # Eq. 11, or with noise as Eq. 6
     temperature: float = 1.0  # of Langevin updates: noise √(2 · temperature · α); Eq. 6 takes 1
     detect: float | None = None  # images whose score norm is at most this count as natural and take less noise
@@ -47,6 +59,8 @@ class Options:
             raise UserError(f"ADP needs steps >= 0, draws >= 1, 0 < lam <= 1 and 0 <= calm <= 1, not {self}")
         sizes = {"delta": self.delta, "step": self.step}
         wrong = [f"{name} {value:g}" for name, value in sizes.items() if value is not None and not value > 0]
+        if not self.largest > SMALLEST:
+            raise UserError(f"largest is {self.largest:g}; give more than {SMALLEST:g}, the smallest adaptive step")
         if wrong or (self.sigma is not None and not self.sigma >= 0) or not self.temperature >= 0:
             raise UserError(f"ADP needs delta > 0, step > 0, sigma >= 0 and temperature >= 0, not {self}")
 
@@ -63,6 +77,7 @@ class Options:
             step=self.step,
             lam=self.lam,
             delta=self.delta or DELTA[self.fidelity],
+            largest=self.largest,
             stop=self.stop,
             rule="step" if released else "norm",
             temperature=self.temperature if self.updates == "langevin" else 0,
@@ -121,6 +136,7 @@ class ADP(nn.Module):
         self.seed = seed
         self.hold_steps = hold_steps
         self._parts = Parts("purifying one image", "lower draws, for an attack verify too")
+        self._classified = Parts("classifying one purified image", "free the accelerator or set device cpu")
 
     @property
     def sigma(self) -> float:
@@ -139,9 +155,9 @@ class ADP(nn.Module):
     def predict(self, x: Tensor, indices: Sequence[int], draws: int | None = None) -> Tensor:
         """(N, K) log of the mean softmax output of `draws` purifications (default S)."""
         streams = ImageStreams(self.seed, indices, x.device)
-        purified = self.purify_draws(x, draws or self.draws, streams)
-        logits: Tensor = self.classifier(purified.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        return self.combine(logits.unflatten(0, purified.shape[:2]))
+        images = self.purify_draws(x, draws or self.draws, streams).flatten(0, 1)
+        logits = joined(self._classified.run(lambda rows: in_company(self.classifier, images[rows]), len(images)))
+        return self.combine(logits.unflatten(0, (len(x), -1)))
 
     def purify(self, x: Tensor) -> Tensor:
         """One purified image for each of x, same shape."""
@@ -159,18 +175,13 @@ class ADP(nn.Module):
             with rewinding(chosen):
                 return self._purify(x[rows], draws, chosen)
 
-        return joined(self._parts.run(part, len(x)))
+        cached = max(1, TOGETHER // draws) if x.device.type == "cpu" else None
+        return joined(self._parts.run(part, len(x), cached))
 
     def _purify(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
         states = self.noisy(x, draws, streams).flatten(0, 1)
         noise = self._step_noise(x, draws, streams)
-        size = TOGETHER if x.device.type == "cpu" else len(states)
-        done = []
-        for first in range(0, len(states), size):
-            rows = slice(first, first + size)
-            walk = None if noise is None else iter(noise[:, rows]).__next__
-            done.append(follow(self._score, states[rows], self._scheme, noise=walk))
-        return cast(Tensor, joined(done).unflatten(0, (len(x), draws)))
+        return cast(Tensor, follow(self._score, states, self._scheme, noise=noise).unflatten(0, (len(x), draws)))
 
     def unrolled(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
         """`purify_draws` differentiable in x, with step sizes held constant unless `hold_steps` is off.
@@ -180,13 +191,13 @@ class ADP(nn.Module):
         scheme = self._scheme
         states, active = begin(self.noisy(x, draws, streams).flatten(0, 1), scheme)
         noise = self._step_noise(x, draws, streams)
-
-        def step(states: Tensor, active: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor]:
-            return advance(self._score, states, active, scheme, z, hold=self.hold_steps)
-
-        for t in range(scheme.steps):
-            z = None if noise is None else noise[t]
-            states, active = checkpoint(step, states, active, z, use_reentrant=False)
+        for _ in range(scheme.steps):
+            z = None if noise is None else noise()
+            if self.hold_steps:
+                states, active = held_step(states, active, z, self._score, scheme)
+            else:
+                step = (free_step, states, active, z, self._score, scheme)
+                states, active = checkpoint(*step, use_reentrant=False, preserve_rng_state=False)
         return cast(Tensor, states.unflatten(0, (len(x), draws)))
 
     def noisy(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor:
@@ -207,7 +218,9 @@ class ADP(nn.Module):
     def score(self, x: Tensor) -> Tensor:
         """s_θ(x) (N, C, H, W) without gradient."""
         with torch.no_grad():
-            return self._score(x)
+            found = self._score(x)
+        check_score(found)
+        return found
 
     def combine(self, logits: Tensor) -> Tensor:
         """The logarithm of the mean softmax of logits (N, draws, K), (N, K): the prediction of Eq. 13."""
@@ -218,18 +231,13 @@ class ADP(nn.Module):
         return self.options.scheme(box=self.box)
 
     def _score(self, x: Tensor) -> Tensor:
-        # kernels for one image round differently: it gets company, so that no batch split shows
-        batch = x.expand(2, -1, -1, -1) if len(x) == 1 else x
-        found: Tensor = self.score_model(batch.contiguous(memory_format=torch.channels_last))
-        check_score(found)
-        return found[: len(x)]
+        return in_company(self.score_model, x)
 
-    def _step_noise(self, x: Tensor, draws: int, streams: ImageStreams) -> Tensor | None:
-        """Noise (T, N · draws, C, H, W) of Langevin updates; None where there are none."""
+    def _step_noise(self, x: Tensor, draws: int, streams: ImageStreams) -> Noise | None:
+        """Noise (N · draws, C, H, W) for each Langevin update in turn; None where updates are deterministic."""
         if self._scheme.temperature == 0:
             return None
-        noise = streams.normal((self.options.steps, draws, *x.shape[1:]), x.device)
-        return noise.transpose(0, 1).flatten(1, 2)
+        return lambda: streams.normal((draws, *x.shape[1:]), x.device).flatten(0, 1)
 
 
 def sigma_of(images: Tensor, *, limit: int = 2000, seed: int = 0) -> float:

@@ -8,6 +8,7 @@ training and annealed Langevin sampling use it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -97,7 +98,8 @@ class ChainedPooling(nn.Module):
         x = elu(x)
         path = x
         for conv in self.convs:
-            path = conv(F.max_pool2d(path, 5, 1, 2))
+            # rows, then columns: the same maxima for two fifths of the work
+            path = conv(F.max_pool2d(F.max_pool2d(path, (5, 1), 1, (2, 0)), (1, 5), 1, (0, 2)))
             x = x + path
         return x
 
@@ -129,7 +131,8 @@ class Elu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        y = torch.maximum(x, torch.exp(x.clamp(max=0)) - 1)
+        y = x.clamp(max=0).exp_().sub_(1)
+        torch.maximum(x, y, out=y)
         ctx.save_for_backward(y)
         return y
 
@@ -205,12 +208,14 @@ class NCSNv2(nn.Module):
 
 def noise_levels(config: Config) -> Tensor:
     """σ_1 > ... > σ_L (L,), geometric."""
-    first, last = torch.tensor([config.sigma_first, config.sigma_last], dtype=torch.float64).log()
-    return torch.linspace(float(first), float(last), config.levels, dtype=torch.float64).exp().float()
+    first, last = math.log(config.sigma_first), math.log(config.sigma_last)
+    return torch.linspace(first, last, config.levels, dtype=torch.float64).exp().float()
 
 
 def check(config: Config) -> None:
     """Raise ValueError where there is no such network."""
+    if config.width < 2 or config.channels < 1:  # the norm of a single map is 0 over 0
+        raise ValueError(f"width must be at least 2 and channels 1, not {config.width} and {config.channels}")
     if config.size < 8 or config.size % 2:
         raise ValueError(f"size must be even and at least 8, not {config.size}")
     if config.levels < 2 or not config.sigma_first > config.sigma_last > 0:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ Score = Callable[[Tensor], Tensor]  # x (B, C, H, W) -> s_θ(x), the same shape
 Noise = Callable[[], Tensor]  # one step's draws from N(0, 1), shaped as the states
 Callback = Callable[[int, Tensor], None]  # steps done, the states there
 
-SMALLEST, LARGEST = 1e-5, 0.1  # adaptive step sizes are kept within; the released code's, the paper is silent
+SMALLEST, LARGEST = 1e-5, 0.1  # bounds of adaptive step sizes: the released code's, the paper is silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,14 @@ class Scheme:
     step: float | None = None  # α of every step; None: Eq. 18, for each image and step
     lam: float = 0.05  # λ, share of the way to the estimated mode
     delta: float = 1e-5  # δ, probing step in units of the score
+    largest: float = LARGEST  # bound of adaptive step sizes
     stop: float = 0.001  # τ
     rule: Literal["norm", "step"] = "norm"  # an image rests where its score norm < τ, or its step size <= τ
     temperature: float = 0.0  # of Langevin updates: noise √(2 · temperature · α); 0: deterministic, 1: Eq. 6
     box: bool = True  # clip to [0, 1] after every step
-    grid: bool = False  # the released code's pixel grid: entered once, left at every step, so that contrast drifts
+    # The released code's pixel grid: entered once, left at every step, so that contrast drifts. There images that rest
+    # drift on until the whole batch rests; here they stay, as no image shall depend on its batch.
+    grid: bool = False
 
 
 def released_grid(x: Tensor) -> Tensor:
@@ -58,9 +61,11 @@ def follow(
     """
     x, active = begin(x, scheme)
     for t in range(scheme.steps):
-        x, active = advance(score, x, active, scheme, noise() if noise is not None else None)
+        s = score(x)
+        alpha, active = plan(score, x, s, active, scheme)
         if not active.any():
             break
+        x = move(x, s, alpha, active, scheme, noise() if noise is not None else None)
         if callback is not None:
             callback(t + 1, x)
     return x
@@ -71,21 +76,22 @@ def begin(x: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     return released_grid(x) if scheme.grid else x, torch.ones(len(x), dtype=torch.bool, device=x.device)
 
 
-def advance(
-    score: Score, x: Tensor, active: Tensor, scheme: Scheme, noise: Tensor | None = None, *, hold: bool = True
-) -> tuple[Tensor, Tensor]:
-    """One step of the active states; the others rest. The states, and which of them are active still.
+def plan(score: Score, x: Tensor, s: Tensor, active: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """Step sizes α (B,) at the states x with scores s, and which states go on: a fixed step knows no rest.
 
-    Differentiable in x. With `hold` step sizes count as constants there.
+    Differentiable in x by way of α. Raises UserError where the score is not finite.
     """
-    s = score(x)
     check_score(s)
-    with torch.set_grad_enabled(torch.is_grad_enabled() and not hold):
-        alpha = step_sizes(score, x, s, scheme)
+    alpha = step_sizes(score, x, s, scheme)
     if scheme.step is None and scheme.rule == "norm":
         active = active & (torch.linalg.vector_norm(s.detach(), dim=(1, 2, 3)) >= scheme.stop)
     elif scheme.step is None:
         active = active & (alpha > scheme.stop)
+    return alpha, active
+
+
+def move(x: Tensor, s: Tensor, alpha: Tensor, active: Tensor, scheme: Scheme, noise: Tensor | None) -> Tensor:
+    """One step of the active states; the others rest. Differentiable in x, s and alpha."""
     alpha = alpha.view(-1, 1, 1, 1)
     moved = x + alpha * s
     if scheme.temperature > 0:
@@ -96,7 +102,48 @@ def advance(
         moved = left_grid(moved)
     if scheme.box:
         moved = moved.clamp(0, 1)
-    return torch.where(active.view(-1, 1, 1, 1), moved, x), active
+    return torch.where(active.view(-1, 1, 1, 1), moved, x)
+
+
+class HeldStep(torch.autograd.Function):
+    """One step whose size counts as a constant in the derivative.
+
+    Forward it is computed without gradient; on the way back only the score at the state is computed again, so that
+    memory grows by one state a step and the probe of Eq. 17 is not repeated.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, active: Tensor, noise: Tensor | None, score: Score, scheme: Scheme
+    ) -> tuple[Tensor, Tensor]:
+        s = score(x)
+        alpha, active = plan(score, x, s, active, scheme)
+        ctx.save_for_backward(x, alpha, active, noise)
+        ctx.score, ctx.scheme = score, scheme
+        after = active.clone()
+        ctx.mark_non_differentiable(after)
+        return move(x, s, alpha, active, scheme, noise), after
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, alpha, active, noise = ctx.saved_tensors
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            moved = move(leaf, ctx.score(leaf), alpha, active, ctx.scheme, noise)
+            (back,) = torch.autograd.grad(moved, leaf, gradient)
+        return back, None, None, None, None
+
+
+def held_step(x: Tensor, active: Tensor, noise: Tensor | None, score: Score, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """One step, differentiable once in x with its size held constant: the states, and which are active still."""
+    return HeldStep.apply(x, active, noise, score, scheme)  # type: ignore[no-any-return]
+
+
+def free_step(x: Tensor, active: Tensor, noise: Tensor | None, score: Score, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """The same, with the derivative of the step size too."""
+    s = score(x)
+    alpha, active = plan(score, x, s, active, scheme)
+    return move(x, s, alpha, active, scheme, noise), active
 
 
 def step_sizes(score: Score, x: Tensor, s: Tensor, scheme: Scheme) -> Tensor:
@@ -112,8 +159,8 @@ def step_sizes(score: Score, x: Tensor, s: Tensor, scheme: Scheme) -> Tensor:
     square, fall = ((s * other).flatten(1).sum(1, dtype=torch.float64) for other in (s, s - probed))
     falls = fall > 0
     alpha = scheme.lam * scheme.delta * square / fall.where(falls, 1)
-    alpha = torch.where(falls, alpha, SMALLEST if scheme.grid else LARGEST)
-    return alpha.clamp(SMALLEST, LARGEST).to(x.dtype)
+    alpha = torch.where(falls, alpha, SMALLEST if scheme.grid else scheme.largest)
+    return alpha.clamp(SMALLEST, scheme.largest).to(x.dtype)
 
 
 def check_score(s: Tensor) -> None:
