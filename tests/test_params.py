@@ -27,12 +27,18 @@ FILES = {"quick": [ROOT / "params.yaml"]} | {
     folder.name: sorted(folder.glob("*.yaml")) for folder in sorted((ROOT / "params").iterdir()) if folder.is_dir()
 }
 FAMILIES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-RUNS = [
-    pytest.param(scale, family, run, item, id=f"{family}@{run}")
+EVERY_RUN = [
+    (scale, family, run, item)
     for scale, files in FILES.items()
     for file in files
     for family, runs in yaml.safe_load(file.read_text()).items()
     for run, item in (runs or {}).items()
+]
+SHARD = re.compile(r"(.+)\.(\d{3})")
+RUNS = [  # of the shards of an evaluation the first
+    pytest.param(*values, id=f"{values[1]}@{values[2]}")
+    for values in EVERY_RUN
+    if not (shard := SHARD.fullmatch(values[2])) or shard[2] == "000"
 ]
 PAPER_TRAININGS = [param for param in RUNS if param.values[:2] == ("paper", "train-classifier")]
 
@@ -92,6 +98,16 @@ def test_run_parses_and_every_value_arrives(scale: str, family: str, run: str, i
         else:
             expected = number_like(expected, found)
         assert (str(found) if isinstance(found, Path) else found) == expected, name
+
+
+def test_shards_differ_in_their_offset_only() -> None:
+    runs = {(family, run): item for _, family, run, item in EVERY_RUN}
+    shards = [(family, shard, item) for (family, run), item in runs.items() if (shard := SHARD.fullmatch(run))]
+    assert shards
+    for family, shard, item in shards:
+        first = runs[family, f"{shard[1]}.000"]
+        assert {**item, "offset": 0} == {**first, "offset": 0}, shard[0]
+        assert item.get("offset", 0) == int(shard[2]) * item["images"], shard[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

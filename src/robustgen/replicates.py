@@ -43,7 +43,7 @@ class Parts:
         return None
 
     def run(self, compute: Callable[[slice], T], total: int, at_most: int | None = None) -> list[T]:
-        """What `compute` makes of each part of `total` rows, in order; parts of `at_most` rows even if more would fit."""
+        """What `compute` makes of each part of `total` rows, in order; no part is larger than `at_most`."""
         done: list[T] = []
         first = 0
         while True:

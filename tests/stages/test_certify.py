@@ -19,19 +19,36 @@ from robustgen.errors import UserError
 from robustgen.evaluation.smoothing import certify, point_estimates
 from robustgen.seeding import ImageStreams, derive
 from robustgen.stages import certify as stage
+from robustgen.stages import evaluation
 
 PLAIN = "--classifier classifier.safetensors --data data.npz --images 7 --sigmas 0.12 0.5 --selection 12 --samples 56"
 BASE = f"{PLAIN} --batch 3 --seed 2"
 ADP = "--score score.safetensors --defense.steps 1"
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Path]) -> Path:
+    """A folder that holds data files, classifiers and models that purify, some of them spoilt or of another size."""
+    root = tmp_path_factory.mktemp("certify")
+    classifier = {"arch": "resnet10", "width": 4, "classes": 4, "mean": (0.3,), "std": (0.3,)}
+    score = {"arch": "ncsnv2", "width": 4, "levels": 3}
+    network(root / "classifier.safetensors", **classifier)
+    network(root / "spoilt.safetensors", True, **classifier)
+    network(root / "score.safetensors", **score)
+    network(root / "spoilt-score.safetensors", True, **score)
+    network(root / "wide.safetensors", **score, size=16)
+    network(root / "ebm.safetensors", arch="nijkamp", width=2, tau=0.1)
+    write_data(root / "data.npz")
+    write_data(root / "wide.npz", size=16)
+    return root
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_data: Callable[..., Path]) -> Callable[[str], None]:
-    """run(options): the stage in a folder that holds a data file, a classifier and a score network."""
+def run(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """run(options): the stage in a folder that holds what `built` does."""
+    for file in built.iterdir():
+        (tmp_path / file.name).symlink_to(file)
     monkeypatch.chdir(tmp_path)
-    network(Path("classifier.safetensors"), arch="resnet10", width=4, classes=4, mean=(0.3,), std=(0.3,))
-    network(Path("score.safetensors"), arch="ncsnv2", width=4, levels=3)
-    write_data(Path("data.npz"))
     return lambda options: cli.run("certify", shlex.split(options))
 
 
@@ -89,7 +106,7 @@ def test_copies_are_those_of_the_image_streams_unclipped(run: Callable[[str], No
 
 
 def test_adp_names_one_purification_of_each_copy(run: Callable[[str], None]) -> None:
-    run(f"{BASE} {ADP} --defense.sigma 0.9 --defense.draws 7 --out out.npz")  # neither does anything here
+    run(f"{BASE} {ADP} --samples 1 --defense.sigma 0.9 --defense.draws 7 --out out.npz")  # neither does anything here
     images = load_split("data.npz", "test")
     classifier, score = models.load("classifier.safetensors"), models.load("score.safetensors")
     defense = adp.ADP(classifier, score, adp.Options(sigma=0.5, steps=1))
@@ -120,18 +137,52 @@ def test_selection_and_certification_draws_are_unrelated(run: Callable[[str], No
 
 @pytest.mark.parametrize("extra", ["", f"{ADP} --defense.updates langevin"])
 def test_shards_batches_and_other_noise_only_share_the_work(run: Callable[[str], None], extra: str) -> None:
-    run(f"{BASE} {extra} --out whole.npz")
-    run(f"{BASE} {extra} --images 3 --batch 2 --out a.npz")
-    run(f"{BASE} {extra} --offset 3 --images 4 --batch 4 --out b.npz")
-    run(f"{BASE} {extra} --sigmas 0.5 --selection 20 --batch 7 --out c.npz")
-    whole, a, b, c = (io.load_arrays(f"{name}.npz") for name in ("whole", "a", "b", "c"))
-    for name in ("counts", "selection_counts"):
-        same_counts(np.concatenate([a[name], b[name]], 1), whole[name])
-    same_counts(c["counts"][0], whole["counts"][1])
-    np.testing.assert_array_equal(np.concatenate([a["indices"], b["indices"]]), whole["indices"])
-    before = Path("a.npz").read_bytes()
-    run(f"{BASE} {extra} --images 3 --batch 2 --out a.npz")
-    assert Path("a.npz").read_bytes() == before
+    run(f"{BASE} {extra} --images 5 --out whole.npz")
+    run(f"{BASE} {extra} --images 2 --batch 1 --out parts.000.npz")
+    run(f"{BASE} {extra} --offset 2 --images 3 --batch 4 --out parts.001.npz")
+    run(f"{BASE} {extra} --images 2 --sigmas 0.5 --selection 20 --batch 7 --out c.npz")
+    whole, a, b, c = (io.load_arrays(f"{name}.npz") for name in ("whole", "parts.000", "parts.001", "c"))
+    assert not {*a["indices"].tolist()} & {*b["indices"].tolist()}
+    np.testing.assert_array_equal(a["sigmas"], b["sigmas"])
+    for name, axis in {"counts": 1, "selection_counts": 1, "labels": 0, "indices": 0}.items():
+        same = same_counts if axis else np.testing.assert_array_equal
+        same(np.concatenate([a[name], b[name]], axis), whole[name])
+    facts = [json.loads(str(part["config"])) for part in (a, b)]
+    assert {key for key in facts[0] if facts[0][key] != facts[1][key]} == {"out", "offset", "images", "batch"}
+    same_counts(c["counts"][0], whole["counts"][1, :2])
+    before = Path("c.npz").read_bytes()
+    run(f"{BASE} {extra} --images 2 --sigmas 0.5 --selection 20 --batch 7 --out c.npz")
+    assert Path("c.npz").read_bytes() == before
+
+
+def test_an_interrupted_run_goes_on_where_it_was(run: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    run(f"{BASE} --out out.npz")
+    whole = Path("out.npz").read_bytes()
+    assert not list(evaluation.FOLDER.rglob("*.npz"))
+    Path("out.npz").unlink()
+    real, asked = stage.votes, []
+
+    def fail(classifier: nn.Module, copies: Any, x: Tensor, n: int, streams: ImageStreams) -> Tensor:
+        asked.append((len(x), n))
+        if len(asked) in (4, 6):
+            raise KeyboardInterrupt
+        return real(classifier, copies, x, n, streams)
+
+    monkeypatch.setattr(stage, "votes", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run(f"{BASE} --out out.npz")
+    assert asked == [(3, 12), (3, 56), (3, 12), (3, 56)]
+    parts = sorted(evaluation.FOLDER.rglob("*.npz"))
+    assert len(parts) == 3
+    parts[0].write_bytes(b"damaged")
+    with pytest.raises(KeyboardInterrupt):  # another shard does not meet what this one left
+        run(f"{BASE} --offset 7 --out out.npz")
+    assert asked[4:] == [(3, 12), (3, 56)]
+    assert not Path("out.npz").exists()
+    run(f"{BASE} --out out.npz")
+    assert len(asked) == 6 + 1 + 9  # the damaged one, and those that were missing, of 2 σ, 3 batches and 2 roles
+    assert Path("out.npz").read_bytes() == whole
+    assert len(list(evaluation.FOLDER.rglob("*.npz"))) == 1  # the other shard's
 
 
 def test_seeds_differ(run: Callable[[str], None]) -> None:
@@ -183,6 +234,8 @@ def test_radii_of_a_linear_classifier_are_its_distance() -> None:
         (f"{ADP} --defense.detect 3", "a certificate holds for one noise level at all images"),
         ("--score classifier.safetensors", "classifier.safetensors holds a resnet10, which has no score"),
         ("--score wide.safetensors", "data.npz: images are 1x8x8 where the score model in wide.safetensors needs 1x16"),
+        ("--classifier none.safetensors", "model not found: none.safetensors; make it with"),
+        ("--data none.npz", "array file not found: none.npz; make it with"),
         ("--score none.safetensors", "model not found: none.safetensors; make it with"),
         ("--score-arch nijkamp --score score.safetensors", "holds a ncsnv2, not the nijkamp that was asked for"),
         ("--data wide.npz", "images are 1x16x16 with 4 classes where the model needs 1x8x8 with 4 classes"),
@@ -190,20 +243,14 @@ def test_radii_of_a_linear_classifier_are_its_distance() -> None:
         ("--score spoilt-score.safetensors", "the score is NaN or infinite for"),
     ],
 )
-def test_what_the_user_can_mend(
-    options: str, message: str, run: Callable[[str], None], write_data: Callable[..., Path]
-) -> None:
-    network(Path("wide.safetensors"), arch="ncsnv2", width=4, levels=3, size=16)
-    network(Path("spoilt.safetensors"), True, arch="resnet10", width=4, classes=4, mean=(0.3,), std=(0.3,))
-    network(Path("spoilt-score.safetensors"), True, arch="ncsnv2", width=4, levels=3)
-    write_data(Path("wide.npz"), size=16)
+def test_what_the_user_can_mend(options: str, message: str, run: Callable[[str], None]) -> None:
     with pytest.raises(UserError) as caught:
         run(f"{BASE} {options} --out out.npz")
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not Path("out.npz").exists()
 
 
 def test_energy_model_purifies_too(run: Callable[[str], None]) -> None:
-    network(Path("ebm.safetensors"), arch="nijkamp", width=2, tau=0.1)
     run(f"{BASE} --score ebm.safetensors --defense.steps 2 --defense.step 0.001 --out out.npz")
     assert (io.load_arrays("out.npz")["counts"].sum(2) == 56).all()

@@ -25,7 +25,7 @@ BASE = f"{ALONE} --score score.safetensors --defense.steps 1 --defense.draws 2"
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Path]) -> Path:
-    """A folder that holds a data file, five corrupted images of it, of which few are kept, and networks."""
+    """A folder that holds a data file, five corrupted images of it at few settings, files that harm, and networks."""
     root = tmp_path_factory.mktemp("corrupted")
     network(root / "classifier.safetensors", arch="resnet10", width=4, classes=4, mean=(0.3,), std=(0.3,))
     network(root / "score.safetensors", arch="ncsnv2", width=4, levels=3)
@@ -36,10 +36,21 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pat
     write_data(root / "data.npz")
     corrupt.run(corrupt.Options(data=root / "data.npz", out=root / "all.npz", images=5))
     every = io.load_arrays(root / "all.npz")
-    few = np.array([0, 5, 9])
+    few = np.array([0, 9])
     kept = {name: every[name][few] for name in ("images", "corruptions", "groups")}
     kept |= {"images": kept["images"][:, ::4], "severities": every["severities"][::4]}
-    io.save_arrays(root / "corrupted.npz", {**every, **kept})
+    given = {**every, **kept}
+    io.save_arrays(root / "corrupted.npz", given)
+    changes: dict[str, dict[str, Any]] = {
+        "cut": {"images": given["images"][:1]},
+        "float": {"images": given["images"] / 255},
+        "other": {"natural": 255 - given["natural"]},
+        "renamed": {"labels": given["labels"][::-1]},
+        "beyond": {"indices": given["indices"] + 40},
+    }
+    for name, change in changes.items():
+        io.save_arrays(root / f"{name}.npz", {**given, **change})
+    write_data(root / "wide.npz", size=16)
     return root
 
 
@@ -80,10 +91,10 @@ def test_classifier_alone(run: Callable[[str], dict[str, np.ndarray]]) -> None:
     assert found["sigmas"].tolist() == [0]
     assert found["detection"].tolist() == [False]
     assert np.isnan(found["threshold"]).all()
-    assert found["correct"].shape == (1, 3, 2, 5)
+    assert found["correct"].shape == (1, 2, 2, 5)
     assert found["correct"].dtype == found["natural"].dtype == np.bool_
     np.testing.assert_array_equal(found["natural"][0], predicted(classifier, given["natural"]) == given["labels"])
-    for k in range(3):
+    for k in range(2):
         for s in range(2):
             expected = predicted(classifier, given["images"][k, s]) == given["labels"]
             np.testing.assert_array_equal(found["correct"][0, k, s], expected)
@@ -95,10 +106,10 @@ def test_classifier_alone(run: Callable[[str], dict[str, np.ndarray]]) -> None:
 
 
 def test_rows_are_sigmas_with_and_without_detection(run: Callable[[str], dict[str, np.ndarray]]) -> None:
-    found = run(f"{BASE} --sigmas 0.3 0 0.1 --detection --detection-quantile 0.75")
-    assert found["sigmas"].tolist() == [0.3, 0.3, 0, 0.1, 0.1]
-    assert found["detection"].tolist() == [False, True, False, False, True]
-    assert found["correct"].shape == (5, 3, 2, 5)
+    found = run(f"{BASE} --sigmas 0.3 0 --detection --detection-quantile 0.75 --batch 5")
+    assert found["sigmas"].tolist() == [0.3, 0.3, 0]
+    assert found["detection"].tolist() == [False, True, False]
+    assert found["correct"].shape == (3, 2, 2, 5)
     score = models.load("score.safetensors")
     with torch.no_grad():
         norms = score(load_split("data.npz", "validation").images).flatten(1).norm(dim=1)
@@ -124,13 +135,11 @@ def test_outcomes_are_those_of_the_defence(run: Callable[[str], dict[str, np.nda
 
 def test_batches_only_share_the_work(run: Callable[[str], dict[str, np.ndarray]]) -> None:
     a = run(f"{BASE} --sigmas 0.3 0.1 --batch 2")
+    b = run(f"{BASE} --sigmas 0.1 --batch 5")
     first = Path("out.npz").read_bytes()
-    b = run(f"{BASE} --sigmas 0.3 0.1 --batch 5")
-    c = run(f"{BASE} --sigmas 0.1 --batch 5")
     for name in ("correct", "natural"):
-        np.testing.assert_array_equal(a[name], b[name])
-        np.testing.assert_array_equal(b[name][1:], c[name])  # other rows change nothing
-    run(f"{BASE} --sigmas 0.3 0.1 --batch 2")
+        np.testing.assert_array_equal(a[name][1:], b[name])  # nor do other rows change anything
+    run(f"{BASE} --sigmas 0.1 --batch 5")
     assert Path("out.npz").read_bytes() == first
 
 
@@ -149,24 +158,38 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[adp.Options]:
     return seen
 
 
+def test_median_heuristic_comes_first(run: Callable[[str], dict[str, np.ndarray]], built: list[adp.Options]) -> None:
+    sigma = adp.sigma_of(load_split("data.npz", "train").images)
+    found = run(f"{BASE} --median --sigmas 0.1 --detection --defense.sigma 0.7 --batch 5")
+    assert found["sigmas"].tolist() == [sigma, sigma, 0.1, 0.1]
+    assert {o.sigma for o in built} == {0.0, sigma, 0.1}  # 0: the score norms that set the threshold
+    config = json.loads(str(found["config"]))
+    assert (config["median"], config["sigmas"]) == (True, [0.1])
+    alone = run(f"{BASE} --median --batch 5")
+    np.testing.assert_array_equal(alone["correct"], found["correct"][:1])
+    with pytest.raises(UserError, match="give different numbers from 0 on"):
+        run(f"{BASE} --median --sigmas {sigma!r}")
+
+
 def test_zero_sigma_takes_the_fixed_step(run: Callable[[str], dict[str, np.ndarray]], built: list[adp.Options]) -> None:
-    run(f"{BASE} --sigmas 0 0.3 --fixed-step 0.02")
+    run(f"{BASE} --sigmas 0 0.3 --fixed-step 0.02 --batch 5")
     assert [(o.sigma, o.step, o.detect) for o in built] == [(0, 0.02, None), (0.3, None, None)]
     built.clear()
-    run(f"{BASE} --sigmas 0 0.3 --defense.step 0.05 --defense.detect 1")
+    run(f"{BASE} --sigmas 0 0.3 --defense.step 0.05 --defense.detect 1 --batch 5")
     assert [(o.sigma, o.step, o.detect) for o in built] == [(0, 0.05, None), (0.3, 0.05, None)]
 
 
 def test_energy_models_purify_too(run: Callable[[str], dict[str, np.ndarray]]) -> None:
-    found = run(f"{BASE} --score ebm.safetensors --sigmas 0.1 --detection")
-    assert found["correct"].shape == (2, 3, 2, 5)
+    found = run(f"{BASE} --score ebm.safetensors --sigmas 0.1 --detection --batch 5")
+    assert found["correct"].shape == (2, 2, 2, 5)
     assert np.isfinite(found["threshold"][1])
 
 
 def test_an_interrupted_evaluation_goes_on(
     run: Callable[[str], dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run(f"{BASE} --sigmas 0.3 0")
+    options = f"{BASE} --sigmas 0.3 0 --batch 5"
+    whole = run(options)
     Path("out.npz").unlink()
     real, asked = stage.correct, []
 
@@ -178,13 +201,13 @@ def test_an_interrupted_evaluation_goes_on(
 
     monkeypatch.setattr(stage, "correct", fail)
     with pytest.raises(KeyboardInterrupt):
-        run(f"{BASE} --sigmas 0.3 0")
+        run(options)
     assert asked[0] == (0.3, "natural", 0)
     parts = sorted(Path(".cache").rglob("*.npz"))
     assert len(parts) == 3
     parts[1].write_bytes(b"damaged")
-    found = run(f"{BASE} --sigmas 0.3 0")
-    assert len(asked) == 4 + 1 + 11  # the damaged one, and those that were missing
+    found = run(options)
+    assert len(asked) == 4 + 1 + 7  # the damaged one, and those that were missing
     assert not list(Path(".cache").rglob("*.npz"))
     for name in ("correct", "natural"):
         np.testing.assert_array_equal(found[name], whole[name])
@@ -194,8 +217,11 @@ def test_an_interrupted_evaluation_goes_on(
     ("options", "message"),
     [
         (f"{ALONE} --batch 0", "batch is 0; give at least 1 image"),
-        (f"{ALONE} --sigmas 0.1", "sigmas and detection need a score model; give score"),
-        (f"{ALONE} --detection", "sigmas and detection need a score model; give score"),
+        (f"{ALONE} --sigmas 0.1", "sigmas, median and detection need a score model; give score"),
+        (f"{ALONE} --median", "sigmas, median and detection need a score model; give score"),
+        (f"{ALONE} --detection", "sigmas, median and detection need a score model; give score"),
+        (f"{ALONE} --classifier none.safetensors", "model not found: none.safetensors; make it with"),
+        (f"{BASE} --median --sigmas 0.1 0.1", "sigmas are (0.1, 0.1); give different numbers from 0 on"),
         (BASE, "sigmas are (); give different numbers from 0 on"),
         (f"{BASE} --sigmas -0.1", "sigmas are (-0.1,); give different numbers from 0 on"),
         (f"{BASE} --sigmas 0.1 0.1", "sigmas are (0.1, 0.1); give different numbers from 0 on"),
@@ -203,7 +229,7 @@ def test_an_interrupted_evaluation_goes_on(
         (f"{BASE} --sigmas 0.1 --detection-quantile 1", "detection_quantile is 1; give a share between 0 and 1"),
         (f"{BASE} --sigmas 0.1 --corrupted none.npz", "corrupted images not found: none.npz; make it with"),
         (f"{BASE} --sigmas 0.1 --corrupted data.npz", "data.npz holds no array images"),
-        (f"{BASE} --sigmas 0.1 --corrupted cut.npz", "cut.npz: images are uint8 of shape (2, 2, 5, 1, 8, 8), not"),
+        (f"{BASE} --sigmas 0.1 --corrupted cut.npz", "cut.npz: images are uint8 of shape (1, 2, 5, 1, 8, 8), not"),
         (f"{BASE} --sigmas 0.1 --corrupted float.npz", "float.npz: images are float64 of shape"),
         (f"{BASE} --sigmas 0.1 --corrupted other.npz", "other.npz was not made from the test images of data.npz"),
         (f"{BASE} --sigmas 0.1 --corrupted renamed.npz", "renamed.npz was not made from the test images of data.npz"),
@@ -220,20 +246,7 @@ def test_an_interrupted_evaluation_goes_on(
         (f"{ALONE} --classifier nan.safetensors", "logits are NaN or infinite for 3 of 3 images"),
     ],
 )
-def test_what_the_user_can_mend(
-    options: str, message: str, run: Callable[[str], dict[str, np.ndarray]], write_data: Callable[..., Path]
-) -> None:
-    given = io.load_arrays("corrupted.npz")
-    changes: dict[str, dict[str, Any]] = {
-        "cut": {"images": given["images"][:2]},
-        "float": {"images": given["images"] / 255},
-        "other": {"natural": 255 - given["natural"]},
-        "renamed": {"labels": given["labels"][::-1]},
-        "beyond": {"indices": given["indices"] + 40},
-    }
-    for name, change in changes.items():
-        io.save_arrays(f"{name}.npz", {**given, **change})
-    write_data(Path("wide.npz"), size=16)
+def test_what_the_user_can_mend(options: str, message: str, run: Callable[[str], dict[str, np.ndarray]]) -> None:
     with pytest.raises(UserError) as caught:
         run(options)
     assert message in str(caught.value)

@@ -16,13 +16,14 @@ from robustgen.data import load_split
 from robustgen.defenses.adp import ADP, Options, sigma_of
 from robustgen.errors import UserError
 from robustgen.sampling.noise_levels import guidance
+from robustgen.stages import scores
 from robustgen.training.dsm import level_losses
 
 BASE = (
     "--score score.safetensors --classifier classifier.safetensors --data data.npz --adversarial pgd.npz "
     "--images 7 --validation 5 --defense.steps 3 --batch 4 --seed 2"
 )
-EXTRAS = "--samples 3 --sampler-steps 2 --tuning 0.02 1/10"
+EXTRAS = "--samples 3 --sampler-steps 1 --tuning 0.02 1/10"
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +33,11 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         network(Path("classifier.safetensors"), arch="resnet10", width=4, classes=4, mean=(0.3,), std=(0.3,))
-        network(Path("score.safetensors"), arch="ncsnv2", width=8, levels=4, sigma_first=2)
-        network(Path("wide.safetensors"), arch="ncsnv2", width=8, levels=4, sigma_first=2, size=16)
+        network(Path("score.safetensors"), arch="ncsnv2", width=4, levels=4, sigma_first=2)
+        network(Path("wide.safetensors"), arch="ncsnv2", width=4, levels=4, sigma_first=2, size=16)
         network(Path("ebm.safetensors"), arch="nijkamp", width=2)
-        lose("score.safetensors", "lost.safetensors")
+        for name in ("score", "classifier"):
+            lose(f"{name}.safetensors", f"lost-{name}.safetensors")
         write_data(Path("data.npz"))
         write_data(Path("wide-data.npz"), size=16)
         attack("pgd.npz", "--validation 6")
@@ -79,7 +81,7 @@ def test_file_is_what_it_says(run: Callable[[str], None]) -> None:
         **dict.fromkeys(("validation_norm_natural", "validation_norm_adversarial"), (5,)),
         **dict.fromkeys(("median_sigma", "guided_sigma_first", "guided_levels", "config"), ()),
         **dict.fromkeys(("levels", "level_loss"), (4,)),
-        **dict.fromkeys(("drift", "drift_paper"), (4,)),
+        **dict.fromkeys(("drift", "drift_grey", "drift_paper"), (4,)),
         **dict.fromkeys(("tuning_natural", "tuning_adversarial"), (2, 5)),
         **dict.fromkeys(("labels", "indices"), (7,)),
         "samples": (3, 1, 8, 8),
@@ -100,7 +102,7 @@ def test_file_is_what_it_says(run: Callable[[str], None]) -> None:
     np.testing.assert_allclose(found["level_loss"], losses, atol=1e-6)
     config = json.loads(str(found["config"]))
     assert config["defense"]["steps"] == 3
-    assert config["score_config"]["width"] == 8
+    assert config["score_config"]["width"] == 4
     assert config["attack"]["eps"] == 0.1
     assert config["sampler_step"] > 0
 
@@ -126,17 +128,19 @@ def test_norms_are_those_of_the_images_and_of_one_step(run: Callable[[str], None
     assert found["tuning_natural"].shape == (0, 5)
 
 
-def test_only_the_released_grid_stretches_contrast(run: Callable[[str], None]) -> None:
-    arrays = io.load_arrays("data.npz")
-    arrays["test_images"] = np.clip(arrays["test_images"], 100, 155)  # so that nothing is clipped on the way
-    io.save_arrays("data.npz", arrays)
-    attack("pgd.npz", "--validation 6")
-    run(f"{BASE} --defense.steps 10 --out out.npz")
-    found = io.load_arrays("out.npz")
+@pytest.mark.parametrize("saturated", [True, False])
+def test_only_the_released_grid_stretches_contrast(saturated: bool) -> None:
+    x = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = x.round() if saturated else 0.4 + x / 5
+    found = scores.drifts(images, Options(steps=10))
     np.testing.assert_allclose(found["drift_paper"], 1)
     expected = [1, *((256 / 255) ** t for t in range(10))]  # entered once, left ten times
-    np.testing.assert_allclose(found["drift"], expected, rtol=1e-4)
-    assert found["drift"][10] > 1.03
+    np.testing.assert_allclose(found["drift_grey"], expected, rtol=1e-4)
+    assert found["drift_grey"][10] > 1.03
+    if saturated:
+        assert found["drift"].max() <= 1 + 1e-6  # clipping holds black and white where they are
+    else:
+        np.testing.assert_allclose(found["drift"], expected, rtol=1e-4)
 
 
 def test_tuning_judges_the_noiseless_defence(run: Callable[[str], None]) -> None:
@@ -152,12 +156,13 @@ def test_tuning_judges_the_noiseless_defence(run: Callable[[str], None]) -> None
 
 
 def test_samples_have_streams_of_their_own(run: Callable[[str], None]) -> None:
-    run(f"{BASE} {EXTRAS} --out a.npz")
+    few = f"{BASE} {EXTRAS} --images 3 --validation 2 --defense.steps 1"
+    run(f"{few} --out a.npz")
     before = Path("a.npz").read_bytes()
-    run(f"{BASE} {EXTRAS} --out a.npz")
+    run(f"{few} --out a.npz")
     assert Path("a.npz").read_bytes() == before
-    run(f"{BASE} {EXTRAS} --batch 2 --out b.npz")
-    run(f"{BASE} {EXTRAS} --seed 3 --out c.npz")
+    run(f"{few} --batch 2 --out b.npz")
+    run(f"{few} --tuning --seed 3 --out c.npz")
     a, b, c = (io.load_arrays(f"{name}.npz") for name in "abc")
     for name in a.keys() - {"config"}:
         if a[name].dtype != bool:
@@ -175,7 +180,9 @@ def test_samples_have_streams_of_their_own(run: Callable[[str], None]) -> None:
         ("--score ebm.safetensors", "holds a nijkamp, which has no noise levels; give one by train-ncsn"),
         ("--score wide.safetensors", "images are 1x8x8 where the score model in wide.safetensors needs 1x16x16"),
         ("--score-arch nijkamp", "score.safetensors holds a ncsnv2, not the nijkamp that was asked for"),
-        ("--score lost.safetensors", "the score is NaN or infinite for"),
+        ("--score lost-score.safetensors", "the score is NaN or infinite for"),
+        ("--classifier lost-classifier.safetensors --tuning 0.1", "logits of purified images are NaN or infinite for"),
+        ("--data none.npz", "array file not found: none.npz; make it with"),
         ("--adversarial none.npz", "adversarial set not found: none.npz; make it with"),
         ("--adversarial data.npz", "data.npz holds no array test_adversarial, config; give a file that"),
         ("--adversarial test-only.npz", "holds no validation images; give its attack run a `validation` count"),
@@ -195,6 +202,7 @@ def test_what_the_user_can_mend(options: str, message: str, run: Callable[[str],
     with pytest.raises(UserError) as caught:
         run(f"{BASE} {options} --out out.npz")
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
     assert not Path("out.npz").exists()
 
 

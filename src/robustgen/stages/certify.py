@@ -14,11 +14,11 @@ import numpy as np
 from robustgen import models
 from robustgen.defenses import adp
 from robustgen.errors import UserError
-from robustgen.io import save_arrays
+from robustgen.io import load_arrays, save_arrays
 from robustgen.options import Ratio, recorded
 from robustgen.progress import progress
-from robustgen.stages.compute import Compute, check_data, prepare
-from robustgen.stages.evaluation import shard
+from robustgen.stages.compute import Compute, check_data, identity, prepare
+from robustgen.stages.evaluation import Store, shard
 from robustgen.stages.score_models import load_score
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     Copies = Callable[[Tensor, int, ImageStreams], Tensor]  # images, n, streams -> what the classifier sees (N, n, ...)
 
+SOURCES = (  # modules that the counts depend on, beside the networks' own
+    *("defenses.adp", "sampling.langevin", "sampling.purification", "models.energy", "models.wide_resnet"),
+    *("replicates", "seeding", "stages.certify", "stages.score_models"),
+)
 TOGETHER = 50  # copies of an image computed at once; part of what is drawn, so independent of the batch
 
 
@@ -51,6 +55,13 @@ class Options(Compute):
 
 
 def run(options: Options) -> None:
+    """Write the file `options.out`: S noise levels, N images, K classes.
+
+    sigmas float64 (S,); selection_counts, counts int64 (S, N, K): how often each class was named among `selection` and
+    `samples` other copies; labels, indices int64 (N,), indices being rows of the test split; config, the options as
+    JSON with n0, n and has_score. Batches that are done survive an interruption. Copies are drawn for an image, whoever
+    else is there: shards of one test set, NAME.000.npz, NAME.001.npz, ..., put together along N are the whole.
+    """
     check(options)
     device = prepare(options)
     images = shard(options.data, options.offset, options.images)
@@ -65,15 +76,22 @@ def run(options: Options) -> None:
     }
     rows = np.array_split(np.arange(len(images)), range(options.batch, len(images), options.batch))
     work = list(product(range(len(options.sigmas)), rows, roles))
-    for level, chosen, role in progress(work, total=len(work), label=options.out.stem):
-        copies = copies_of(classifier, score, options.sigmas[level], options.defense)
-        x, indices = images.images[chosen].to(device), images.indices[chosen].tolist()
-        found = votes(classifier, copies, x, roles[role], streams(options.seed, role, indices, device))
-        kept[role][level, chosen] = found.cpu().numpy()
+    store = stored(options, [classifier] if score is None else [classifier, score])
+    for number, (level, chosen, role) in enumerate(progress(work, total=len(work), label=options.out.stem)):
+        path = store.folder / f"{number}.npz"
+        found = finished(path)
+        if found is None:
+            copies = copies_of(classifier, score, options.sigmas[level], options.defense)
+            x, indices = images.images[chosen].to(device), images.indices[chosen].tolist()
+            draws = streams(options.seed, role, indices, device)
+            found = votes(classifier, copies, x, roles[role], draws).cpu().numpy()
+            save_arrays(path, {"found": found})
+        kept[role][level, chosen] = found
     facts = {"n0": options.selection, "n": options.samples, "has_score": score is not None}
     config = np.array(json.dumps({**recorded(options), **facts}, sort_keys=True, default=str))
     where = {"labels": images.labels.numpy(), "indices": np.arange(options.offset, options.offset + len(images))}
     save_arrays(options.out, {"sigmas": np.array(options.sigmas, np.float64), **kept, **where, "config": config})
+    store.clear()
 
 
 def check(options: Options) -> None:
@@ -87,6 +105,21 @@ def check(options: Options) -> None:
         )
     if options.score is not None and options.defense.detect is not None:
         raise UserError("a certificate holds for one noise level at all images; leave defense.detect out")
+
+
+def stored(options: Options, networks: list[nn.Module]) -> Store:
+    """Where finished batches of this shard, and of no other, are kept."""
+    files = [path for path in (options.classifier, options.score, options.data) if path is not None]
+    modules = [type(network).__module__.removeprefix("robustgen.") for network in networks]
+    return Store.of(identity(options, files, [*SOURCES, *modules]))
+
+
+def finished(path: Path) -> np.ndarray | None:
+    """The counts (N, K) that an earlier run left in `path`; None where there are none or they are damaged."""
+    try:
+        return load_arrays(path, "found")["found"]
+    except UserError:
+        return None
 
 
 def streams(seed: int, role: str, indices: list[int], device: str) -> ImageStreams:

@@ -21,14 +21,14 @@ from robustgen.options import Ratio, recorded
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, check_data, identity, prepare
 from robustgen.stages.evaluation import Store
-from robustgen.stages.score_models import load_score
+from robustgen.stages.score_models import load_score, resolved
 
 if TYPE_CHECKING:
     from torch import nn
 
 SOURCES = (  # modules that the outcome depends on, beside the networks' own
     *("defenses.adp", "defenses.detectors.score_norm", "replicates", "sampling.langevin", "sampling.purification"),
-    *("seeding", "stages.corruption_accuracy"),
+    *("seeding", "stages.corruption_accuracy", "stages.score_models"),
 )
 
 
@@ -41,7 +41,8 @@ class Options(Compute):
     corrupted: Path  # corrupted test images, as `robustgen corrupt` writes them
     data: Path  # the images they were made from; the validation images set the detection threshold
     out: Path  # which images are right, npz
-    sigmas: tuple[Ratio, ...] = ()  # σ of the injected noise, in turn, pixel units; with a score at least one
+    sigmas: tuple[Ratio, ...] = ()  # σ of the injected noise, in turn, pixel units; with a score these or median
+    median: bool = False  # before these, σ by the median heuristic on the training images in `data`
     fixed_step: Ratio | None = None  # α of every step where σ is 0; None: as where it is not
     detection: bool = False  # each σ above 0 a second time: images that look natural take defense.calm of the noise
     detection_quantile: float = 0.95  # share of natural validation images whose score norm shall count as natural
@@ -92,9 +93,10 @@ class Condition:
 def run(options: Options) -> None:
     """Write the file `options.out`: R variants, K corruptions at S severities of N images.
 
-    sigmas, threshold float64, detection bool (R,); correct bool (R, K, S, N), natural bool (R, N); corruptions, groups
-    unicode (K,), severities int64 (S,), labels, indices int64 (N,), source unicode as `robustgen corrupt` wrote them;
-    config, the options as JSON. A variant and corruption that are done survive an interruption.
+    sigmas (that of the median heuristic as found), threshold float64, detection bool (R,); correct bool (R, K, S, N),
+    natural bool (R, N); corruptions, groups unicode (K,), severities int64 (S,), labels, indices int64 (N,), source
+    unicode as `robustgen corrupt` wrote them; config, the options as JSON. A variant and corruption that are done
+    survive an interruption.
     """
     check(options)
     device = prepare(options)
@@ -128,15 +130,33 @@ def check(options: Options) -> None:
     if options.batch < 1:
         raise UserError(f"batch is {options.batch}; give at least 1 image")
     if options.score is None:
-        if options.sigmas or options.detection:
-            raise UserError("sigmas and detection need a score model; give score, or leave them out")
+        if options.sigmas or options.median or options.detection:
+            raise UserError("sigmas, median and detection need a score model; give score, or leave them out")
         return
-    if not options.sigmas or min(options.sigmas) < 0 or len({*options.sigmas}) < len(options.sigmas):
-        raise UserError(f"sigmas are {options.sigmas}; give different numbers from 0 on, in pixel units")
+    if not (options.sigmas or options.median):
+        raise UserError("sigmas are (); give different numbers from 0 on, in pixel units, or median")
+    distinct(options.sigmas)
     if not 0 < options.detection_quantile < 1:
         raise UserError(f"detection_quantile is {options.detection_quantile:g}; give a share between 0 and 1")
-    if options.detection and not any(options.sigmas):
+    if options.detection and not (any(options.sigmas) or options.median):
         raise UserError("detection lowers the noise, and the only sigma is 0; give another, or leave detection out")
+
+
+def distinct(sigmas: tuple[float, ...]) -> None:
+    """Raise UserError unless the noise levels are different numbers from 0 on."""
+    if (sigmas and min(sigmas) < 0) or len({*sigmas}) < len(sigmas):
+        raise UserError(f"sigmas are {sigmas}; give different numbers from 0 on, in pixel units")
+
+
+def levels(options: Options) -> tuple[float, ...]:
+    """Every σ, in turn: that of the median heuristic where it is asked for, then those given."""
+    if not options.median:
+        return options.sigmas
+    sigma = resolved(replace(options.defense, sigma=None), options.data).sigma
+    assert sigma is not None
+    found = (sigma, *options.sigmas)
+    distinct(found)
+    return found
 
 
 def load(path: Path, test: ImageSet, data: Path) -> Corrupted:
@@ -164,7 +184,7 @@ def variants(options: Options, classifier: nn.Module, score: nn.Module | None) -
         return [Variant(sigma=0.0, detection=False, threshold=np.nan, model=classifier)]
     threshold = norm_threshold(options, classifier, score) if options.detection else np.nan
     found = []
-    for sigma in options.sigmas:
+    for sigma in levels(options):
         o = replace(options.defense, sigma=sigma, detect=None)
         if sigma == 0 and options.fixed_step is not None:
             o = replace(o, step=options.fixed_step)

@@ -49,7 +49,9 @@ class Options(Compute):
     linf: tuple[Ratio, ...] = ()  # radii of L∞ attacks, pixel units; 0 is the control that should break nothing
     l2: tuple[Ratio, ...] = ()  # radii of L2 attacks, pixel units, length of the whole change
     eot: tuple[int, ...]  # in turn: draws behind a gradient and a screen (the paper's 15); classifier ignores them
-    verify: int  # fresh draws that confirm a break and judge the natural image: S, the defence's own, or more
+    # fresh draws that confirm a break and judge the natural image; unset: S, the defence's own (defense.draws), so that
+    # the verdict is the defence's prediction; more make it less random
+    verify: int | None = None
     steps: int = 40  # attack updates (Table 3: 40 and 100)
     step: Ratio = 0.25  # attack step size α as a fraction of the radius (2/255 of 8/255); apgd has its own
     # bpda, full and joint: the gradient of the draws' mean loss (the paper's), of the loss of their combined output
@@ -118,8 +120,9 @@ def check(options: Options) -> list[Point]:
     points = grid(options)
     for name in options.attacks:
         registry.entry(name)
-    if min(*options.eot, options.verify, options.batch) < 1:
-        raise UserError(f"eot is {options.eot}, verify {options.verify}, batch {options.batch}; give at least 1")
+    verify = drawn(options)
+    if min(*options.eot, verify, options.batch) < 1:
+        raise UserError(f"eot is {options.eot}, verify {verify}, batch {options.batch}; give at least 1")
     if min(point.purification_steps for point in points) < 0:
         raise UserError(f"purification_steps are {options.purification_steps}; give steps >= 0")
     if options.score is None:
@@ -129,6 +132,11 @@ def check(options: Options) -> list[Point]:
         if any(point.purification_steps for point in points):
             raise UserError("purification steps need a model to follow; give score, or 0 steps")
     return points
+
+
+def drawn(options: Options) -> int:
+    """How many fresh draws judge an image, where draws may differ."""
+    return options.defense.draws if options.verify is None else options.verify
 
 
 class Setting:
@@ -178,7 +186,7 @@ class Setting:
             "steps": o.steps,
             "step": o.step,
             "draws": point.eot,
-            "verify": self.draws(o.verify),
+            "verify": self.draws(drawn(o)),
             "restarts": o.restarts,
             "expectation": o.expectation,
             "queries": o.queries,
@@ -203,11 +211,13 @@ class Setting:
         return self.defenses[steps]
 
     def facts(self) -> dict[str, Any]:
-        """What the result says beside the options: σ as used, whether the defence draws, its model's config."""
+        """What the result says beside the options: σ as used, whether the defence draws, how many draws judge an image,
+        its model's config.
+        """
         score: Any = self.score
         return {
             "sigma": self.sigma,
             "random": self.defense.random,
-            "verified": self.draws(self.options.verify),
+            "verified": self.draws(drawn(self.options)),
             "score_config": score and asdict(score.config),
         }

@@ -63,6 +63,14 @@ class Options(Compute):
 
 
 def run(options: Options) -> None:
+    """Write the file `options.out`: N test images, V validation images, L noise levels, M samples, A step sizes.
+
+    norm_natural, norm_adversarial, norm_natural_purified, norm_adversarial_purified float32 (N,), labels, indices int64
+    (N,); validation_norm_natural, validation_norm_adversarial float32 (V,); median_sigma, guided_sigma_first,
+    guided_levels (); levels, level_loss (L,); samples float32 (M, C, H, W); drift, drift_grey, drift_paper float64
+    (T + 1,), see `drifts`; tuning_alpha float64 (A,), tuning_natural, tuning_adversarial bool (A, V); config, the
+    options as JSON.
+    """
     from robustgen.protocols import ScoreModel
 
     device = prepare(options)
@@ -192,11 +200,15 @@ def samples(score: ScoreModel, shape: Sequence[int], options: Options) -> np.nda
 def drifts(images: Tensor, defense: adp.Options) -> Arrays:
     """Contrast after t = 0..T purification steps with a score of 0, relative to the start, (T + 1,).
 
-    `drift_paper` stays 1. `drift` is the released code's, whose pixel grid is entered once but left at every step.
+    `drift_paper` stays 1. `drift` is the released code's, whose pixel grid is entered once but left at every step;
+    pixels near 0 and 1 are clipped on the way, which hides it on images of little else. `drift_grey` is that of the
+    images 0.25 + x/2, which have none, so that it is a property of the grid alone: (256/255)^(t − 1).
     Contrast is the root mean square of x − 0.5 over all images.
     """
+    released = replace(defense, fidelity="released")
     return {
-        "drift": contrasts(images, replace(defense, fidelity="released")),
+        "drift": contrasts(images, released),
+        "drift_grey": contrasts(0.25 + images / 2, released),
         "drift_paper": contrasts(images, replace(defense, fidelity="paper")),
     }
 
@@ -233,9 +245,16 @@ def tuned(classifier: nn.Module, score: nn.Module, validation: Pairs, options: O
 
 
 def predicted(defense: adp.ADP, images: Tensor, batch: int) -> Tensor:
-    """(N,) labels that the defence gives to images, on the CPU."""
+    """(N,) labels that the defence gives to images, on the CPU; UserError where its logits are not finite."""
     import torch
 
+    from robustgen.replicates import check_finite
+
     device = next(defense.parameters()).device
-    with torch.no_grad():
-        return torch.cat([defense(x.to(device)).argmax(1).cpu() for x in images.split(batch)])
+    found = []
+    for x in images.split(batch):
+        with torch.no_grad():
+            logits = defense(x.to(device))
+        check_finite(logits, "logits of purified images", "; train the classifier again")
+        found.append(logits.argmax(1).cpu())
+    return torch.cat(found)

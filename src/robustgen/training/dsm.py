@@ -12,6 +12,7 @@ their sum. F is the identity unless the recipe says otherwise: see training/pert
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, cast
@@ -128,6 +129,8 @@ def train_dsm(
             good = copy.deepcopy(state)
             if checkpoint is not None:
                 keep(state, checkpoint)
+    if not math.isfinite(state.curve[-1].validation_loss):  # an update's own loss is that before it
+        raise UserError(f"{label}: training diverged in its last updates; lower --recipe.lr")
     return chosen(state, recipe).eval().requires_grad_(True), state.curve
 
 

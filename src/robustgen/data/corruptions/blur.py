@@ -10,7 +10,9 @@ from robustgen.data.corruptions.grids import Streams, placed, scale_of, uniform,
 DEFOCUS = ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1.0, 0.2), (1.5, 0.1))  # disc's radius, σ that smooths the disc; pixels
 GLASS = ((0.05, 1), (0.25, 1), (0.4, 1), (0.25, 2), (0.4, 2))  # σ before and after in pixels, rounds of displacement
 MOTION = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))  # radius, σ along the way; pixels
-ZOOM = (6, 11, 16, 21, 26)  # how many factors 1.00, 1.01, 1.02, ... are averaged
+# How many factors 1.00, 1.01, 1.02, ... are averaged. The published ranges exclude 1.06, 1.11, 1.16, ..., but in
+# floating point the first two of these come out just below their bound and are in.
+ZOOM = (7, 12, 16, 21, 26)
 TURN = (-45.0, 45.0)  # degrees, the directions of motion
 NEGLIGIBLE = 1e-4  # weights below this share of the largest are left out
 
