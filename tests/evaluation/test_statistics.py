@@ -100,6 +100,69 @@ class TestShareDifference:
         assert nothing.low == -nothing.high < -0.2  # six images that agree show little
 
 
+class TestBoundedMean:
+    def test_it_keeps_a_width_where_all_agree(self):
+        for value in (0.0, 0.5, 1.0):
+            estimate = s.bounded_mean([value] * 12)
+            assert estimate.value == value
+            assert 0 <= estimate.low <= value <= estimate.high <= 1
+            assert estimate.high - estimate.low > 0.1
+        assert s.bounded_mean([1.0]).low < 0.5
+
+    def test_it_is_the_t_interval_of_many(self):
+        x = np.random.default_rng(0).beta(9, 1, 4000)
+        bounded, t = s.bounded_mean(x), s.mean(x)
+        assert (bounded.value, bounded.low, bounded.high) == pytest.approx((t.value, t.low, t.high), abs=2e-3)
+
+    @pytest.mark.parametrize("p", [0.5, 0.9, 0.97])
+    def test_interval_covers(self, p):
+        draws = np.random.default_rng(1).random((1000, 12)) < p
+        assert np.mean([e.low <= p <= e.high for e in map(s.bounded_mean, draws)]) > 0.94
+
+    def test_values_are_shares(self):
+        with pytest.raises(UserError, match=r"\[0, 1\]"):
+            s.bounded_mean([0.5, 1.2])
+
+
+class TestPairedAuc:
+    @staticmethod
+    def pairs(seed, n=40, shift=1.0, shared=1.5):
+        """Scores of n images, natural and attacked, that share what an image has of its own."""
+        rng = np.random.default_rng(seed)
+        own = shared * rng.normal(size=n)
+        return own + rng.normal(size=n) + shift, own + rng.normal(size=n)
+
+    def test_value_is_that_of_unpaired_scores(self):
+        natural, adversarial = self.pairs(0)
+        paired, plain = s.paired_auc(natural, adversarial), s.auc(natural, adversarial)
+        assert (paired.value, paired.n, plain.n) == (plain.value, 40, 80)
+        assert paired.high - paired.low < plain.high - plain.low  # what the scores share cancels
+
+    def test_interval_is_the_bootstraps_by_image(self):
+        natural, adversarial = self.pairs(3, 150)
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(150, size=(1500, 150))
+        low, high = np.quantile([s.auc(natural[rows], adversarial[rows]).value for rows in drawn], [0.025, 0.975])
+        estimate = s.paired_auc(natural, adversarial)
+        width = estimate.high - estimate.low
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=0.12 * width)
+
+    def test_interval_covers(self):
+        truth = stats.norm.cdf(1 / math.sqrt(2 * (1 + 1.5**2)))
+        intervals = [s.paired_auc(*self.pairs(seed)) for seed in range(400)]
+        assert 0.92 < np.mean([e.low <= truth <= e.high for e in intervals]) < 0.985
+
+    def test_perfect_separation_keeps_a_width(self):
+        best = s.paired_auc([2.0] * 30, [1.0] * 30)
+        assert (best.value, best.high, best.n) == (1.0, 1.0, 30)
+        assert best.low == pytest.approx(0.025 ** (1 / 15))
+        assert s.paired_auc([1.0], [0.0]).low < 0.1
+
+    def test_scores_are_of_the_same_images(self):
+        with pytest.raises(UserError, match="equal number"):
+            s.paired_auc([1.0, 2.0], [0.0])
+
+
 class TestAuc:
     @pytest.mark.parametrize("seed", range(4))
     def test_value_is_sklearns(self, seed):

@@ -14,6 +14,7 @@ from robustgen.evaluation.rows import Claim, Coverage, load_claims, load_rows
 from robustgen.evaluation.statistics import Estimate
 from robustgen.io import load_json, save_csv
 from robustgen.papers.base import Artifact, Paper
+from robustgen.papers.coverage import drawing, line, other_data_sets
 from robustgen.papers.manifest import load_manifests
 from robustgen.papers.reference import Number
 from robustgen.papers.results import save_results
@@ -117,6 +118,35 @@ def test_results_are_written_whole(tmp_path: Path) -> None:
     assert (out / "table2.md").read_text().startswith("Table 2. T. C.\n")
     assert len(load_rows(out / "table2.csv")) == 1
     assert [claim.id for claim in load_claims(out / "claims.csv")] == ["a", "b"]
+
+
+def test_a_number_that_is_not_the_papers_says_so() -> None:
+    known = {**KNOWN, ("CIFAR-10", "later", "accuracy"): Number(30.0, "not the paper's: Croce et al. 2022")}
+    table = Table("some-paper", "Table 2", "quick", known)
+    methods = [row.method for line in ("ours", "later") for row in table.alone("CIFAR-10", line, "accuracy")]
+    assert methods == [
+        "not ours; the paper's number: CIFAR-10, Table 2",
+        "not ours; the number beside: CIFAR-10, not the paper's: Croce et al. 2022",
+    ]
+
+
+def test_a_measured_claim_may_stay_undecided() -> None:
+    claim = STATEMENT.shown(Estimate(0.7, 0.6, 0.8, 9), "of another data set")
+    assert (claim.verdict, claim.value, claim.low, claim.note) == ("not decided", 0.7, 0.6, "of another data set")
+
+
+def test_coverage_counts_parts_and_data_sets() -> None:
+    for parts, dataset, status, note in (
+        ({"a": True, "b": True}, "CIFAR-10", "reproduced", "on CIFAR-10"),
+        ({"a": True, "b": False}, "CIFAR-10", "partly", "on CIFAR-10; without b"),
+        ({"a": True}, "digits", "partly", "on digits; CIFAR-10 not at this scale"),
+        ({"a": False, "b": False}, "digits", "not at this scale", ""),
+    ):
+        made = line("Table 1", "what", "table1", parts, dataset=dataset, shown="CIFAR-10")
+        assert (made.status, made.note, made.where) == (status, note, "table1")
+    assert other_data_sets("Table 3", "table3", [], ["SVHN"]).status == "not at this scale"
+    assert other_data_sets("Table 3", "table3", ["SVHN"], []).status == "reproduced"
+    assert drawing("Figure 1").status == "not reproducible"
 
 
 def test_counts_in_words() -> None:

@@ -25,4 +25,5 @@ def test_lengths_in_pixels(value: float, text: str) -> None:
 
 def test_data_sets_as_people_write_them() -> None:
     assert named("fashion-mnist") == "Fashion-MNIST"
+    assert named("mnist32") == "MNIST 32×32"
     assert named("mine") == "mine"

@@ -62,6 +62,21 @@ def mean(values: Values, confidence: float = 0.95) -> Estimate:
     return Estimate(centre, centre - half, centre + half, len(x))
 
 
+def bounded_mean(values: Values, confidence: float = 0.95) -> Estimate:
+    """The mean of values (n,) in [0, 1], n ≥ 1.
+
+    The interval is Wald's after one value more at either end, as `share_difference` counts one pair more of either
+    extreme: it keeps a width where all values agree, as Student's does not, and stays within [0, 1].
+    """
+    x = _vector(values, "values")
+    if x.min() < 0 or x.max() > 1:
+        raise UserError(f"values must lie in [0, 1], got {x.min():g} to {x.max():g}; give shares")
+    n = len(x) + 2
+    value, centre, square = float(x.mean()), float(x.sum() + 1) / n, float(np.square(x).sum() + 1) / n
+    half = float(stats.norm.ppf((1 + _checked(confidence)) / 2)) * math.sqrt((square - centre**2) / n)
+    return Estimate(value, max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half)), len(x))
+
+
 def mean_difference(a: Values, b: Values, confidence: float = 0.95) -> Estimate:
     """The mean of a − b over pairs (n,), (n,) with the paired t interval; in the values' unit."""
     x, y = _pairs(a, b)
@@ -102,17 +117,33 @@ def auc(natural: Values, adversarial: Values, confidence: float = 0.95) -> Estim
     """
     x, y = _vector(natural, "natural scores"), _vector(adversarial, "adversarial scores")
     above, below = _placements(x, y), _placements(y, x)
-    value = float(above.mean())
-    level = _checked(confidence)
     pairs = min(len(x), len(y))
     variance = above.var(ddof=1) / len(x) + below.var(ddof=1) / len(y) if pairs > 1 else 0.0
-    if variance <= 0:
+    return _area(float(above.mean()), float(variance), pairs, len(x) + len(y), _checked(confidence))
+
+
+def paired_auc(natural: Values, adversarial: Values, confidence: float = 0.95) -> Estimate:
+    """The same area where both scores (N,), (N,) are of the same images, in one order; n is N.
+
+    The interval is DeLong's with an image as the unit (Obuchowski 1997), so that an image's two scores may depend on
+    each other. Where its variance is 0 or undefined, Clopper & Pearson's for N / 2 pairs of scores of two images each.
+    """
+    x, y = _pairs(natural, adversarial)
+    above, below = _placements(x, y), _placements(y, x)
+    n = len(x)
+    variance = (above - below).var(ddof=1) / n if n > 1 else 0.0
+    return _area(float(above.mean()), float(variance), max(1, n // 2), n, _checked(confidence))
+
+
+def _area(value: float, variance: float, pairs: int, n: int, level: float) -> Estimate:
+    """An area with the interval of its variance on the logit scale, or of so many independent pairs."""
+    if variance <= 0 or not 0 < value < 1:
         low, high = _clopper_pearson(value * pairs, pairs, level)
     else:
         centre = math.log(value / (1 - value))
         half = float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance) / (value * (1 - value))
         low, high = (float(end) for end in stats.logistic.cdf([centre - half, centre + half]))
-    return Estimate(value, low, high, len(x) + len(y))
+    return Estimate(value, low, high, n)
 
 
 def _placements(x: np.ndarray, y: np.ndarray) -> np.ndarray:

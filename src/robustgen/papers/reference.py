@@ -14,6 +14,11 @@ class Number:
     value: float
     source: str
 
+    @property
+    def whose(self) -> str:
+        """Whose number it is, in words."""
+        return "the number beside" if self.source.startswith("not the paper's") else "the paper's number"
+
 
 def reference(package: str) -> dict[tuple[str, str, str], Number]:
     """{(dataset, row, column): number} of the `reference.csv` in a paper's package."""

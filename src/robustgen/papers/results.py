@@ -26,10 +26,12 @@ def save_results(
     claims: Sequence[Claim],
     coverage: Sequence[Coverage],
     headline: Mapping[str, float],
+    remark: str = "",
 ) -> None:
     """Write everything below `out`, tables and figures by artifact name, and record it in the scale's manifest.
 
-    A figure is given its path without suffix and what was `found`. `headline` gets the counts of verdicts besides.
+    A figure is given its path without suffix and what was `found`. `headline` gets the counts of verdicts besides,
+    the caption of the claims the `remark`.
     """
     for name, table in tables.items():
         shown = paper.artifact(name)
@@ -38,7 +40,7 @@ def save_results(
     for name, draw in figures.items():
         draw(out / name, found)
     rows.save_claims(out / "claims.csv", claims)
-    save_text(out / "claims.md", rows.claims_markdown(claims, f"Claims: {paper.title}"))
+    save_text(out / "claims.md", rows.claims_markdown(claims, f"Claims: {paper.title}{remark}"))
     rows.save_coverage(out / "coverage.csv", coverage)
     counts = Counter(claim.verdict for claim in claims)
     verdicts = {

@@ -39,13 +39,14 @@ def short_words(options: Mapping[str, Any], points: Sequence[Mapping[str, Any]])
 
 def blind_words(options: Mapping[str, Any], steps: int, *, draws: int, attacked: bool) -> str:
     """How an image was classified after `steps` Langevin steps, natural or under an attack blind to them."""
-    words = [_blind_attack(options)] if attacked else ["natural images"]
+    words = [blind_attack_words(options)] if attacked else ["natural images"]
     if steps:
         words += [plural(steps, "Langevin step"), f"H {draws}", *_defence(options), f"seed {options['seed']}"]
     return ", ".join(words)
 
 
-def _blind_attack(options: Mapping[str, Any]) -> str:
+def blind_attack_words(options: Mapping[str, Any]) -> str:
+    """The attack on the base classifier whose options a stage wrote as `attack`."""
     attack = options.get("attack")
     if not isinstance(attack, Mapping):
         return "PGD on the base classifier"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from robustgen.evaluation.claims import Condition, claim
 from robustgen.evaluation.rows import Claim
@@ -34,6 +34,10 @@ class Statement:
             estimate=estimate,
             note=note,
         )
+
+    def shown(self, estimate: Estimate, note: str) -> Claim:
+        """The claim left undecided though measured: the note says why the estimate is no evidence for or against it."""
+        return replace(self.decided(estimate, note), verdict="not decided")
 
     def missing(self, what: str) -> Claim:
         """The claim left undecided because a scale does without `what`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,11 +142,17 @@ def load_grid(folder: PathLike, name: str, columns: Sequence[str], facts: Sequen
     `columns` (G,) are the options of the grid, `facts` further arrays that hold for all images.
     UserError where it is missing, incomplete, or its shards overlap or belong to different evaluations.
     """
+    shards = [(path, _grid_arrays(path, columns, facts)) for path in files(folder, name)]
+    return merged(shards, (*columns, *facts), dict.fromkeys((*PER_IMAGE, *PER_POINT), -1))
+
+
+def files(folder: PathLike, name: str) -> list[Path]:
+    """The file of the study `name` of a folder, or its shards `<name>.<nnn>.npz`; UserError where both are there."""
     whole = Path(folder) / f"{name}.npz"
     parts = sorted(path for path in whole.parent.glob(f"{name}.*.npz") if path.name[len(name) + 1 : -4].isdigit())
     if whole.exists() and parts:
         raise UserError(f"{whole} stands beside its own shards ({parts[0].name}, ...); delete what is out of date")
-    return _merged([(path, _grid_arrays(path, columns, facts)) for path in parts or [whole]], (*columns, *facts))
+    return parts or [whole]
 
 
 def _grid_arrays(path: Path, columns: Sequence[str], facts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -164,7 +170,13 @@ def _grid_arrays(path: Path, columns: Sequence[str], facts: Sequence[str]) -> di
     return arrays
 
 
-def _merged(shards: list[tuple[Path, dict[str, np.ndarray]]], common: Sequence[str]) -> dict[str, np.ndarray]:
+def merged(
+    shards: Sequence[tuple[Path, dict[str, np.ndarray]]], common: Sequence[str], per_image: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """Shards put together by image index: arrays `common` to all of them, and those `per_image`, with their image axis.
+
+    UserError where shards overlap or belong to different evaluations.
+    """
     (first, start), *others = shards
     for path, arrays in others:
         for name in common:
@@ -179,10 +191,10 @@ def _merged(shards: list[tuple[Path, dict[str, np.ndarray]]], common: Sequence[s
     if twice:
         raise UserError(f"{first}: image {twice[0]} occurs twice among its shards; give each shard images of its own")
     order = np.argsort(indices)
-    merged = {name: start[name] for name in (*common, "config")}
-    for name in (*PER_IMAGE, *PER_POINT):
-        merged[name] = np.concatenate([arrays[name] for _, arrays in shards], axis=-1)[..., order]
-    return merged
+    found = {name: start[name] for name in (*common, "config")}
+    for name, axis in per_image.items():
+        found[name] = np.concatenate([arrays[name] for _, arrays in shards], axis=axis).take(order, axis=axis)
+    return found
 
 
 def _shared_options(arrays: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from robustgen.evaluation.rows import Row
 from robustgen.evaluation.statistics import Estimate
 from robustgen.papers.reference import Number
+from robustgen.papers.studies import Attacked, accuracy
 
 Cell = tuple[str, str, str]  # data set, row, column
 NOT_OURS = ("(borrowed)", "(not run here)")  # how the names of lines end that no run of ours has
@@ -41,7 +42,7 @@ class Table:
         """A number of ours, with an interval where it is an estimate, else a setting or a plain measurement."""
         number = self.known.get((beside or dataset, line, column))
         if number is not None:
-            method += f"; the paper's number: {beside or dataset}, {number.source}"
+            method += f"; {number.whose}: {beside or dataset}, {number.source}"
         estimate = value if isinstance(value, Estimate) else None
         plain = value.value if isinstance(value, Estimate) else value
         return Row(
@@ -79,8 +80,15 @@ class Table:
                 high=None,
                 unit=unit,
                 reference=number.value,
-                method=f"not ours; the paper's number: {dataset}, {number.source}",
+                method=f"not ours; {number.whose}: {dataset}, {number.source}",
             )
+
+    def false_breaks(self, dataset: str, line: str, column: str, control: Attacked | None) -> Iterator[Row]:
+        """What an attack of radius 0 breaks of the images that are right without attack; nothing where none is."""
+        if control is not None and control.natural.any():
+            estimate = accuracy(control.study.broken(control.point)[control.natural])
+            method = f"{control.method}; share of the images that are right without attack"
+            yield self.row(dataset, line, column, estimate, method)
 
     def borrowed(self, dataset: str, shown_under: str) -> Iterator[Row]:
         """Every line of this table that the paper took from others, or ran and we do not."""

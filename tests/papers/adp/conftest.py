@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from robustgen.io import save_arrays
+from robustgen.papers.adp.measured import Measured
 from robustgen.papers.adp.study import (
     Certification,
     Corrupted,
-    Measured,
     ScoreDefense,
     Scores,
     load_certification,
@@ -32,6 +32,7 @@ ATTACK = {"steps": 40, "step": 0.25, "restarts": 1, "verify": 10, "expectation":
           "spsa_delta": 0.01, "weight": 0.5, "loss": "ce", "seed": 3, "score_arch": "ncsnv2"}  # fmt: skip
 PURIFIER = {"fidelity": "paper", "steps": T, "draws": 10, "step": None, "lam": 0.05, "delta": None, "stop": 0.001,
             "updates": "deterministic"}  # fmt: skip
+BLIND = {"name": "pgd", "eps": EPS, "alpha": 0.025, "steps": 40, "seed": 4}
 GROUPS = ["noise"] * 3 + ["blur"] * 4 + ["weather"] * 4 + ["digital"] * 4
 
 
@@ -40,6 +41,8 @@ class World:
     """What the made scale finds; accuracies in [0, 1]."""
 
     n: int = N
+    dataset: str = "digits 16×16"
+    eps: float = EPS
     raw: float = 0.0  # the classifier alone under PGD
     blind: float = 0.85
     bpda: float = 0.75
@@ -116,7 +119,7 @@ def attacked(
 
 def undefended(name: str, robust: float, world: World) -> Defense:
     config = {"steps": 40, "step": 0.25, "restarts": 1, "gradient": "bpda", "average": "logits", "seed": 3}
-    grid = {"langevin_steps": 0, "norm": "linf", "eps": EPS, "draws": 1, "verify": 1}
+    grid = {"langevin_steps": 0, "norm": "linf", "eps": world.eps, "draws": 1, "verify": 1}
     return Defense(
         name,
         {
@@ -165,11 +168,12 @@ def scored(world: World) -> Scores:
             "samples": random.random((36, 1, 8, 8)).astype(np.float32),
             "drift": (256 / 255) ** np.arange(T + 1),
             "drift_paper": np.ones(T + 1),
+            "drift_grey": np.r_[1.0, (256 / 255) ** np.arange(T)],
             "tuning_alpha": np.array([0.05, 0.1, 0.2]),
             "tuning_natural": verdicts,
             "tuning_adversarial": verdicts & verdicts[::-1],
             **about(world.n),
-            "config": np.array(json.dumps({"sampler_steps": 5, "defense": PURIFIER})),
+            "config": np.array(json.dumps({"sampler_steps": 5, "defense": PURIFIER, "attack": BLIND})),
         },
     )
 
@@ -208,6 +212,7 @@ def corrupted(name: str, rows: Sequence[tuple[float, bool, float]], world: World
             "natural": correct[:, 0, 0],
             "groups": np.array(GROUPS),
             "severities": np.arange(1, 6),
+            "source": np.array("generated"),
             **about(world.n),
             "config": np.array(json.dumps({"seed": 3, "score": "x" if "raw" not in name else None,
                                            "defense": PURIFIER})),
@@ -219,26 +224,26 @@ def make(world: World) -> Measured:
     w = world
 
     def grid(name: str, *points: tuple[str, float, float], sigma: float = SIGMA, **options: Any) -> ScoreDefense:
-        return attacked(name, [(a, T, EPS, 15, nat, rob) for a, nat, rob in points], w, sigma, **options)
+        return attacked(name, [(a, T, w.eps, 15, nat, rob) for a, nat, rob in points], w, sigma, **options)
 
     def sweep(name: str, curve: Sequence[float], updates: str, **options: Any) -> ScoreDefense:
-        points = [("bpda", t, EPS, 15, 0.95, share) for t, share in zip(STEPS, curve, strict=True)]
+        points = [("bpda", t, w.eps, 15, 0.95, share) for t, share in zip(STEPS, curve, strict=True)]
         return attacked(name, points, w, 0.0, {"updates": updates}, **options)
 
     main = attacked(
         "main",
         [
-            ("bpda", T, EPS, 15, 0.9, w.bpda),
-            ("joint-score", T, EPS, 15, 0.9, 0.78),
-            ("joint-full", T, EPS, 15, 0.9, 0.8),
+            ("bpda", T, w.eps, 15, 0.9, w.bpda),
+            ("joint-score", T, w.eps, 15, 0.9, 0.78),
+            ("joint-full", T, w.eps, 15, 0.9, 0.8),
             ("bpda", T, 0.0, 15, 0.9, 0.9 - 0.9 * w.false_breaks),
         ],
         w,
     )
     quiet = [("bpda", 0.93, 0.7), ("joint-score", 0.93, 0.72), ("joint-full", 0.93, 0.75)]
-    draws = [("bpda", T, EPS, h, 0.9, 0.7 - 0.01 * h) for h in (1, 2, 5, 15)]
+    draws = [("bpda", T, w.eps, h, 0.9, 0.7 - 0.01 * h) for h in (1, 2, 5, 15)]
     return Measured(
-        dataset="digits 16×16",
+        dataset=w.dataset,
         scale="quick",
         short=T,
         attacks=(main, grid("spsa", ("spsa", 0.9, w.spsa)), grid("gradient", ("full", 0.9, w.full)),
@@ -246,6 +251,7 @@ def make(world: World) -> Measured:
         deterministic=(grid("quiet", *quiet, sigma=0.0),
                        grid("quiet-more", ("spsa", 0.93, w.quiet_spsa), ("full", 0.93, w.quiet_full), sigma=0.0)),
         longer=grid("longer", ("bpda", 0.9, w.bpda - 0.01), steps=100),
+        reevaluation=attacked("reevaluation", [("apgd", T, w.eps, 200, 0.9, w.apgd)], w, steps=10, loss="cw"),
         control_of=main,
         blind=grid("blind", ("classifier", 0.9, w.blind)),
         small=grid("small", ("classifier", 0.93, w.blind + 0.05), sigma=SMALL),

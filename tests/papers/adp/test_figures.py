@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from robustgen.evaluation.plotting import STYLE
-from robustgen.evaluation.statistics import auc
+from robustgen.evaluation.statistics import paired_auc
 from robustgen.papers.adp import PAPER
 from robustgen.papers.adp.figures import FIGURES, network, robustness
-from robustgen.papers.adp.study import Measured, ScoreDefense, Scores
+from robustgen.papers.adp.measured import Measured
+from robustgen.papers.adp.study import ScoreDefense, Scores
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +70,9 @@ def test_histograms_of_norms_are_densities(right: Measured, tmp_path: Path) -> N
 
 def test_areas_under_the_curve_stand_above_the_norms(right: Measured) -> None:
     assert right.scores is not None
-    area = auc(right.scores["norm_adversarial"], right.scores["norm_natural"])
+    area = paired_auc(right.scores["norm_adversarial"], right.scores["norm_natural"])
     first, second = network._areas(right.scores).splitlines()
-    assert first == (f"AUC, adversarial above natural: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}], n = 600")
+    assert first == (f"AUC, adversarial above natural: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}], n = 300")
     assert second.startswith("AUC, after one step: ")
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from robustgen.errors import UserError
 from robustgen.io import load_arrays, save_arrays
+from robustgen.papers.adp.measured import Measured
 from robustgen.papers.adp.study import (
-    Measured,
     ScoreDefense,
     load_certification,
     load_corrupted,
@@ -65,12 +65,51 @@ def test_shards_put_together_equal_the_whole(right: Measured, tmp_path: Path) ->
         load_score_defense(tmp_path, "main")
 
 
+def test_certificates_come_whole_or_in_shards(right: Measured, tmp_path: Path) -> None:
+    assert right.certified is not None
+    arrays = right.certified.arrays
+    for number, rows in enumerate((np.arange(200, 300), np.arange(200))):
+        part = {"labels": arrays["labels"][rows], "indices": arrays["indices"][rows]}
+        part |= {name: arrays[name][:, rows] for name in ("counts", "selection_counts")}
+        config = {**right.certified.config, "offset": number}
+        parts = {**part, "sigmas": arrays["sigmas"], "config": np.array(json.dumps(config))}
+        save_arrays(tmp_path / f"adp.{number:03d}.npz", parts)
+    whole = load_certification(tmp_path, "adp")
+    for name in ("labels", "indices", "counts", "selection_counts", "sigmas"):
+        np.testing.assert_array_equal(whole.arrays[name], arrays[name], err_msg=name)
+    other = {**right.certified.config, "samples": 7}
+    save_arrays(
+        tmp_path / "adp.001.npz", {**load_arrays(tmp_path / "adp.001.npz"), "config": np.array(json.dumps(other))}
+    )
+    with pytest.raises(UserError, match=r"adp\.001\.npz: option samples differs"):
+        load_certification(tmp_path, "adp")
+    save_arrays(tmp_path / "adp.npz", arrays)
+    with pytest.raises(UserError, match="stands beside its own shards"):
+        load_certification(tmp_path, "adp")
+
+
+def test_a_certificates_cap_is_reached_where_all_copies_agree(right: Measured) -> None:
+    assert right.certified is not None
+    assert right.certified.cap(0.12, "point") == pytest.approx(2.5758 * 0.12, abs=1e-4)  # the paper's n = 100
+    assert 0 < right.certified.cap(0.12, "certify") < right.certified.cap(0.12, "point")
+
+
+def test_the_best_fixed_step_has_the_most_of_both_accuracies(right: Measured) -> None:
+    assert right.scores is not None
+    assert right.scores.tuned
+    assert right.scores.best_step == 0.1
+    quiet = right.deterministic[0]
+    assert right.step_words(quiet) == ""  # its steps are adaptive
+    assert replace(right, scores=None).step_words(quiet) == ""
+
+
 @pytest.mark.parametrize(
     ("load", "folder", "name", "array"),
     [
         (load_score_defense, "defense", "main", "sigma"),
         (load_certification, "certification", "certified", "counts"),
         (load_corrupted, "corruptions", "adp", "detection"),
+        (load_corrupted, "corruptions", "adp", "source"),
     ],
 )
 def test_a_file_without_an_array_is_refused(
@@ -159,6 +198,9 @@ def test_radii_count_only_where_an_image_is_right(right: Measured) -> None:
 def test_noise_levels_of_the_corruptions(right: Measured, bare: Measured) -> None:
     assert right.noise_levels() == (0.25, 0.1)
     assert bare.noise_levels() == (None, None)
+    assert replace(right, attacks=()).noise_levels() == (0.25, 0.1)  # the largest
+    assert right.small is not None
+    assert replace(right, attacks=(right.small,)).noise_levels() == (0.1, None)
     plain, detecting = right.corruptions(0.25), right.corruptions(0.25, detection=True)
     assert plain is not None
     assert detecting is not None
@@ -172,7 +214,7 @@ def test_attacks_in_words(right: Measured) -> None:
     point = {"attack": "bpda", "purification_steps": 10, "norm": "linf", "eps": 8 / 255, "eot": 15}
     assert attack_words(config, point, 0.25) == (
         "BPDA, L∞ eps 8/255, step 2/255, 40 updates, 1 random start, EOT 15 draws (mean of their losses' gradients), "
-        "breaks confirmed with 10 fresh draws, ADP of σ 0.25, T 10, S 10, λ 0.05, δ 1e-05, seed 3"
+        "predictions by 10 draws, breaks confirmed by as many fresh ones, ADP of σ 0.25, T 10, λ 0.05, δ 1e-05, seed 3"
     )
     quiet = attack_words(config, {**point, "attack": "spsa"}, 0.0)
     assert "EOT" not in quiet
@@ -191,5 +233,6 @@ def test_defences_in_words() -> None:
     assert "δ 0.001, the released code's choices" in defence_words(released, 0.25, 10)
     langevin = {"defense": {"updates": "langevin", "draws": 1, "temperature": 0.5}, "score_arch": "nijkamp"}
     assert defence_words(langevin, 0.0, 100) == (
-        "purification by nijkamp of σ 0, T 100, S 1, λ 0.05, δ 1e-05, Langevin updates of temperature 0.5"
+        "purification by nijkamp of σ 0, T 100, λ 0.05, δ 1e-05, Langevin updates of temperature 0.5 (Eq. 6: 1)"
     )
+    assert defence_words(fixed, 0.25, 4, 10) == "ADP of σ 0.25, T 4, S 10, fixed step α 0.05"

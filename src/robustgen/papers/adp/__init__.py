@@ -18,7 +18,8 @@ PAPER = Paper(
             "give its type, its updating rule with x the state, g the classifier, f the purification, s the score "
             "network and α the step, and what is done otherwise than in the paper. States are projected onto the L∞ "
             "ball and [0, 1]. An update of ours is a share of the radius: the paper's 2/255 of 8/255 is a quarter. "
-            "The draws of EOT are those behind one gradient.",
+            "The draws of EOT are those behind one gradient; as many draws as confirm a break predict. δ is the "
+            "reach of SPSA's probes.",
         ),
         Artifact(
             name="table2",
@@ -36,12 +37,14 @@ PAPER = Paper(
             item="Table 3",
             kind="table",
             title="Adaptive attacks",
-            caption="Accuracy on natural images and under L∞ attacks that know of ADP. Where ADP draws noise an image "
-            "counts as broken only where fresh draws confirm it, and natural accuracy is that of as many draws. “The "
-            "worst of all attacks” counts an image as right that withstands every one of them, over the images that "
-            "all of them saw. APGD+EOT, the full gradient, the attack of radius 0, whose breaks are all false, and our "
-            "own run of adversarial training are lines that the paper lacks. The paper's column holds its CIFAR-10 "
-            "number.",
+            caption="Accuracy on natural images and under L∞ attacks that know of ADP. Where ADP draws noise an "
+            "image counts as broken only where fresh draws confirm it, and natural accuracy is that of as many "
+            "draws. “The worst of all attacks” counts an image as right that withstands every one of them, over the "
+            "images that all of them saw, and its natural accuracy one that is right in all their runs; where SPSA "
+            "saw fewer, a second line leaves it out. APGD+EOT, the full gradient, the attack of radius 0, whose "
+            "breaks are all false, and our own run of adversarial training are lines that the paper lacks; beside "
+            "APGD+EOT as in the re-evaluation stands the number of Croce et al. 2022. The paper's column otherwise "
+            "holds its CIFAR-10 number.",
         ),
         Artifact(
             name="table4",
@@ -49,10 +52,11 @@ PAPER = Paper(
             kind="table",
             title="Common corruptions",
             caption="Accuracy on images under the fifteen common corruptions of Hendrycks & Dietterich at five "
-            "severities: over all, and over those called noise, blur, weather and digital. An image's corruptions are "
-            "one observation, so that n counts images and intervals cover the choice of them. “Detection”: images of "
-            "small score norm take less noise, the threshold fitted on validation images. DCT and AugMix are what the "
-            "score network was trained on besides. The paper's column holds its CIFAR-10-C number.",
+            "severities: over all, and over those called noise, blur, weather and digital. An image's corruptions "
+            "are one observation, so that n counts images and intervals, which keep a width where all images agree, "
+            "cover the choice of them. The notes say whether the images are the official ones. “Detection”: images "
+            "of small score norm take less noise, the threshold fitted on validation images. DCT and AugMix are what "
+            "the score network was trained on besides. The paper's column holds its CIFAR-10-C number.",
         ),
         Artifact(
             name="extra",
@@ -67,11 +71,11 @@ PAPER = Paper(
             item="Released code",
             kind="table",
             title="The paper's choices and the released code's",
-            caption="The released code takes δ = 1e-3 for 1e-5, stops by the step size instead of the score norm, and "
-            "enters its pixel grid once but leaves it at every step, which stretches the contrast even where the score "
-            "is 0. Accuracies of either choice under the same attack, their difference in percentage points, and, on "
-            "validation images under PGD on the classifier alone, those of the fixed step sizes that σ = 0 was tuned "
-            "by.",
+            caption="The released code takes δ = 1e-3 for 1e-5, stops by the step size instead of the score norm, "
+            "and enters its pixel grid once but leaves it at every step, which stretches the contrast even where the "
+            "score is 0, though clipping hides it on images that are black and white. Accuracies of either choice "
+            "under the same attack, their difference in percentage points, and, on validation images under PGD on "
+            "the classifier alone, those of the fixed step sizes that σ = 0 was tuned by.",
         ),
         Artifact(
             name="figure2",
@@ -80,17 +84,19 @@ PAPER = Paper(
             title="Accuracy against the number of purification steps",
             caption="Accuracy under BPDA after T purification steps: a score network trained by denoising score "
             "matching (DSM), and an energy-based model trained by maximum likelihood with MCMC (ML), each by "
-            "deterministic updates and by Langevin updates. Bands are exact 95 % intervals over test images. The CSV "
-            "has every line's settings.",
+            "deterministic updates and by Langevin updates. Step sizes are not tuned alike: DSM's was chosen, ML's "
+            "is the one of its training. Bands are exact 95 % intervals over test images. The CSV has every line's "
+            "settings.",
         ),
         Artifact(
             name="figure3",
             item="Figure 3",
             kind="figure",
             title="Score norms of natural, adversarial and purified images",
-            caption="Histograms of the norm of the score network's output, of natural images and of images attacked by "
-            "PGD on the classifier, and of both after one purification step without noise. Above: area under the ROC "
-            "curve of the norm as a detector, with its 95 % interval.",
+            caption="Histograms of the norm of the score network's output, of natural images and of images attacked "
+            "by PGD on the classifier, and of both after one purification step without noise. Above: area under the "
+            "ROC curve of the norm as a detector, with its 95 % interval (DeLong's; natural and attacked images are "
+            "the same, and an image is the unit).",
         ),
         Artifact(
             name="figure4",
@@ -98,19 +104,20 @@ PAPER = Paper(
             kind="figure",
             title="Certified accuracy",
             caption="Share of test images whose class is certified and right out to an L2 radius, for ADP before the "
-            "naturally trained classifier and for classifiers that Cohen et al. would train with Gaussian noise. "
-            "Solid: CERTIFY, with the bound of Clopper & Pearson, draws of its own for the choice of the class, and "
-            "abstention; bands are its exact 95 % intervals over test images. Dashed: the paper's way, relative "
-            "frequencies of one sample, which certify nothing and can reach no further than that sample lets them. "
-            "Dotted: the bound of Li et al. from the same frequencies.",
+            "naturally trained classifier and for classifiers of ours trained with Gaussian noise as Cohen et al. "
+            "do, of the architecture that ADP defends and not their ResNet-110. Solid: CERTIFY, with the bound of "
+            "Clopper & Pearson, draws of its own for the choice of the class, and abstention; bands are its exact 95 "
+            "% intervals over test images. Dashed: the paper's way, relative frequencies of one sample, which "
+            "certify nothing. Neither reaches further than its n copies of an image let it (“at most”, CERTIFY / "
+            "point estimate); the paper has 100. Dotted: the bound of Li et al. from the same frequencies.",
         ),
         Artifact(
             name="eot",
             item="Appendix D.3",
             kind="figure",
             title="Accuracy against the number of EOT draws",
-            caption="Accuracy of ADP under attacks whose gradients are means over so many draws. Bands are exact 95 % "
-            "intervals over test images. The paper's appendix is not at hand; its tables take 15 draws.",
+            caption="Accuracy of ADP under attacks whose gradients are means over so many draws. Bands are exact 95 "
+            "% intervals over test images. The paper's appendix is not at hand; its tables take 15 draws.",
         ),
         Artifact(
             name="samples",

@@ -16,59 +16,34 @@ GRADIENT_MEAN = {
     "mean": "mean of their losses' gradients",
     "vote": "majority vote of their gradients' signs",
 }
-CROCE = (
-    "not in the paper: the re-evaluation of Croce et al. 2022 found 33.7 % with it on CIFAR-10 (its first 1000 images, "
-    "10 updates, 200 EOT draws)"
-)
+REEVALUATED = "APGD as Croce et al. 2022"
+SOURCES = {"generated": "generated (frost drawn)", "official": "official CIFAR-10-C"}  # of corrupted images
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One attack: its name in tables, its type and updating rule as Table 1 has them, and what is done otherwise."""
+    """One attack: its name in tables, its type and its updating rule as Table 1 has them."""
 
     name: str
     type: str
     rule: str
-    differs: str
 
 
 ATTACKS = {  # in the order of Table 1, and what was added
-    "full": Kind(
-        "Full gradient",
-        "white-box",
-        "x + α sign ∇ₓL((g∘f)(x), y)",
-        "through every purification step, by activation checkpointing; step sizes count as constants",
-    ),
-    "classifier": Kind(
-        "Classifier PGD",
-        "blind to the preprocessor",
-        "x + α sign ∇ₓL(g(x), y)",
-        "the defence judges the last iterate alone",
-    ),
-    "bpda": Kind("BPDA", "adaptive", "x + α sign ∇ₓL(g(x), y) at f(x)", "none but the confirmation"),
-    "joint-score": Kind(
-        "Joint attack (score)",
-        "adaptive",
-        "x + α(ε sign s(x) + (1 − ε) sign ∇ₓL(g(x), y))",
-        "∇L is taken at the purified draws, as BPDA's; the paper's table has it at x",
-    ),
-    "joint-full": Kind(
-        "Joint attack (full)",
-        "adaptive",
-        "x + α(ε sign(f(x) − x) + (1 − ε) sign ∇ₓL(g(x), y))",
-        "f(x) is the mean of the draws; ∇L is taken at them, as BPDA's; the paper's table has it at x",
-    ),
+    "full": Kind("Full gradient", "white-box", "x + α sign ∇ₓL((g∘f)(x), y)"),
+    "classifier": Kind("Classifier PGD", "blind to the preprocessor", "x + α sign ∇ₓL(g(x), y)"),
+    "bpda": Kind("BPDA", "adaptive", "x + α sign ∇ₓL(g(x), y) at f(x)"),
+    "joint-score": Kind("Joint attack (score)", "adaptive", "x + α(ε sign s(x) + (1 − ε) sign ∇ₓL(g(x), y))"),
+    "joint-full": Kind("Joint attack (full)", "adaptive", "x + α(ε sign(f(x) − x) + (1 − ε) sign ∇ₓL(g(x), y))"),
     "spsa": Kind(
         "SPSA",
         "black-box",
         "x + α sign Σⱼ vⱼ (L((g∘f)(x + δvⱼ), y) − L((g∘f)(x − δvⱼ), y)) / 2δ, vⱼ from {−1, 1}",
-        "the paper's ε is δ here; both ends of a difference count as queries",
     ),
     "apgd": Kind(
         "APGD",
         "white-box",
         "as the full gradient's, with momentum, step sizes that halve at checkpoints, and restarts from the best point",
-        CROCE,
     ),
 }
 
@@ -89,7 +64,8 @@ def attack_words(options: Mapping[str, Any], point: Mapping[str, Any], sigma: fl
         mean = GRADIENT_MEAN.get(str(options.get("expectation", "mean")), "")
         words += [f"EOT {plural(point['eot'], 'draw')}" + (f" ({mean})" if mean and attack != "apgd" else "")]
     if random:
-        words += [f"breaks confirmed with {plural(options['verify'], 'fresh draw')}"]
+        draws = plural(options.get("verified", options["verify"]), "draw")
+        words += [f"predictions by {draws}, breaks confirmed by as many fresh ones"]
     words += [defence_words(options, sigma, point["purification_steps"]), f"seed {options['seed']}"]
     return ", ".join(words)
 
@@ -114,13 +90,15 @@ def is_random(options: Mapping[str, Any], sigma: float) -> bool:
     return sigma > 0 or options.get("defense", {}).get("updates") == "langevin"
 
 
-def defence_words(options: Mapping[str, Any], sigma: float, steps: int) -> str:
-    """ADP, or the same steps along an energy-based model's gradient: σ, T, S, step sizes, updates, whose choices."""
+def defence_words(options: Mapping[str, Any], sigma: float, steps: int, draws: int | None = None) -> str:
+    """ADP, or the same steps along an energy-based model's gradient: σ, T, S where a prediction takes so many `draws`,
+    step sizes, updates, whose choices.
+    """
     defense: Mapping[str, Any] = options.get("defense", {})
     architecture = options.get("score_arch")
     model = "ADP" if architecture in (None, "ncsnv2") else f"purification by {architecture}"
     words = [f"{model} of σ {sigma:.3g}", f"T {steps}"]
-    words += [f"S {defense['draws']}"] if is_random(options, sigma) and "draws" in defense else []
+    words += [f"S {draws}"] if draws is not None else []
     if defense.get("step") is not None:
         words += [f"fixed step α {defense['step']:g}"]
     elif defense:
@@ -128,6 +106,6 @@ def defence_words(options: Mapping[str, Any], sigma: float, steps: int) -> str:
         words += [f"λ {defense.get('lam', 0.05):g}", f"δ {delta:g}"]
     if defense.get("updates") == "langevin":
         temperature = defense.get("temperature", 1)
-        words += ["Langevin updates" + (f" of temperature {temperature:g}" if temperature != 1 else "")]
+        words += [f"Langevin updates of temperature {temperature:g}" + (" (Eq. 6: 1)" if temperature != 1 else "")]
     words += ["the released code's choices"] if defense.get("fidelity") == "released" else []
     return ", ".join(words)

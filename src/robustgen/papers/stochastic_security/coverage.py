@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from robustgen.evaluation.rows import Coverage, Status
+from robustgen.evaluation.rows import Coverage
+from robustgen.papers.coverage import drawing, line, other_data_sets
 from robustgen.papers.stochastic_security.study import Measured
 from robustgen.papers.stochastic_security.words import ELSEWHERE, SHOWN
 
 
 def coverage(found: Measured) -> list[Coverage]:
     """One line per table and figure."""
-    drawing = Coverage(
-        item="Figure 1", what="drawing of the method", status="not reproducible", where="", note="it has no data"
-    )
     return [
         _line(found, "Table 1", "EBM defences against PGD on the base classifier", _roles(found)),
         _line(found, "Table 2", "BPDA+EOT against the EBM defence, PGD against adversarial training", _attacks(found)),
         _table3(found),
-        drawing,
+        drawing("Figure 1"),
         _line(found, "Figure 2", "samples along training", _arrays(found, "short_samples", "long_samples")),
         _line(found, "Figure 3", "logits for growing H", {"draws of the defence": found.drawn is not None}),
         _line(
@@ -42,20 +40,8 @@ def coverage(found: Measured) -> list[Coverage]:
 
 
 def _line(found: Measured, item: str, what: str, parts: Mapping[str, bool]) -> Coverage:
-    """Nothing there: not at this scale; all parts on the paper's data set: reproduced; else partly."""
-    missing = [part for part, there in parts.items() if not there]
-    elsewhere = found.dataset != SHOWN
-    status: Status = "partly" if missing or elsewhere else "reproduced"
-    if len(missing) == len(parts):
-        status = "not at this scale"
-    words = [f"on {found.dataset}"] if status != "not at this scale" else []
-    words += [f"{SHOWN} not at this scale"] if elsewhere and words else []
-    words += [f"without {', '.join(missing)}"] if missing and words else []
-    return Coverage(item=item, what=what, status=status, where=_name(item), note="; ".join(words))
-
-
-def _name(item: str) -> str:
-    return item.replace(" ", "").lower()
+    where = item.replace(" ", "").lower()
+    return line(item, what, where, parts, dataset=found.dataset, shown=SHOWN)
 
 
 def _roles(found: Measured) -> dict[str, bool]:
@@ -69,10 +55,7 @@ def _attacks(found: Measured) -> dict[str, bool]:
 
 def _table3(found: Measured) -> Coverage:
     here = [dataset for dataset, _, _ in found.others]
-    missing = [dataset for dataset in ELSEWHERE if dataset not in here]
-    status: Status = "not at this scale" if not here else "partly" if missing else "reproduced"
-    words = ([f"on {', '.join(here)}"] if here else []) + ([f"{' and '.join(missing)} not run"] if missing else [])
-    return Coverage(item="Table 3", what="other data sets", status=status, where="table3", note="; ".join(words))
+    return other_data_sets("Table 3", "table3", here, [dataset for dataset in ELSEWHERE if dataset not in here])
 
 
 def _radii(found: Measured) -> dict[str, bool]:

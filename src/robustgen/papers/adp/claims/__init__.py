@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from robustgen.evaluation.rows import Claim
 from robustgen.papers.adp.claims import attacked, purification, smoothing
-from robustgen.papers.adp.study import Measured
+from robustgen.papers.adp.measured import Measured
 
 
 def claims(found: Measured) -> list[Claim]:

@@ -9,15 +9,15 @@ import numpy as np
 from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import proportion_difference
-from robustgen.papers.adp.study import Measured
-from robustgen.papers.adp.tables import worst_names
-from robustgen.papers.adp.words import ATTACKS
+from robustgen.papers.adp.measured import Measured
+from robustgen.papers.adp.words import ATTACKS, SHOWN
 from robustgen.papers.reference import reference
 from robustgen.papers.statements import POSITIVE, READING, SHARE, Statement
-from robustgen.papers.studies import accuracy, common
+from robustgen.papers.studies import Attacked, accuracy, common
 
 PAPERS = reference("robustgen.papers.adp")["CIFAR-10", "ADP: BPDA+EOT, longer", "Robust"].value / 100
 MARGIN = 0.05  # our reading of "no more than"
+RADIUS = 8 / 255  # the paper's
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -26,7 +26,7 @@ def claims(found: Measured) -> Iterator[Claim]:
     for attack in ("spsa", "full"):
         yield _noise(found, attack)
     yield from _strongest(found)
-    yield _trained(found)
+    yield from _trained(found)
 
 
 def _blind(found: Measured) -> Iterator[Claim]:
@@ -92,6 +92,7 @@ def _noise(found: Measured, attack: str) -> Claim:
     rows, others = common([noisy.study, quiet.study])
     ours, theirs = noisy.robust[rows], quiet.robust[others]
     note = f"{ours.mean():.1%} against {theirs.mean():.1%}. With noise: {noisy.method}. Without: {quiet.method}"
+    note += f"; {words}" if (words := found.step_words(quiet.study)) else ""
     return statement.decided(proportion_difference(ours, theirs), note)
 
 
@@ -100,55 +101,78 @@ def _strongest(found: Measured) -> Iterator[Claim]:
         name="bpda-is-no-overestimate",
         text="The accuracy under BPDA+EOT is what the strongest attack leaves",
         source="Sec. 5.1.2, Table 3",
-        quantity=f"accuracy under the worst of all attacks − under BPDA+EOT, {SHARE}",
+        quantity=f"accuracy under the worst of the attacks − under BPDA+EOT, {SHARE}",
         condition=Condition(">", -MARGIN),
     )
     published = Statement(
         name="strongest-attack-leaves-the-papers-accuracy",
-        text="ADP's accuracy under the strongest attack at hand is what the paper reports",
+        text="ADP's accuracy under the strongest attack at hand is at least what the paper reports",
         source="Sec. 5.1.2, Table 3",
-        quantity=f"accuracy under the worst of all attacks, {SHARE}",
+        quantity=f"accuracy under the worst of the attacks, {SHARE}",
         condition=Condition(">", round(PAPERS - MARGIN, 4)),
     )
-    worst, bpda = found.worst(), found.against("bpda")
+    worst, bpda = found.widest, found.against("bpda")
     if worst is None or bpda is None:
         what = "BPDA+EOT beside a second attack on the same images"
         yield from (statement.missing(what) for statement in (honest, published))
         return
-    tried, chosen, robust = worst
-    rows = next(rows for each, rows in zip(tried, chosen, strict=True) if each.study is bpda.study)
-    shares = [float(np.mean(each.robust[seen])) for each, seen in zip(tried, chosen, strict=True)]
-    listed = ", ".join(f"{name} {share:.1%}" for name, share in zip(worst_names(found), shares, strict=True))
+    rows = next(rows for each, rows in zip(worst.tried, worst.rows, strict=True) if each.study is bpda.study)
+    robust = worst.robust
     yield honest.decided(
         proportion_difference(robust, bpda.robust[rows]),
         f"The margin is our reading; the difference cannot be above 0. {robust.mean():.1%} withstand all; singly, on "
-        f"the same images: {listed}. The paper's 69.71 % under BPDA+EOT fell to 33.7 % under APGD+EOT in the "
-        "re-evaluation of Croce et al. 2022.",
+        f"the same images: {worst.singly}.{_left_out(found)} The paper's 69.71 % under BPDA+EOT fell to 33.7 % under "
+        "APGD+EOT in the re-evaluation of Croce et al. 2022.",
     )
-    yield published.decided(
-        accuracy(robust),
-        f"The bound is the paper's {PAPERS:.2%} less a margin of ours of {MARGIN:.0%}. {found.dataset} at L∞ eps "
-        f"{found.eps:.4g} is not the paper's CIFAR-10 at 8/255 unless it says so.",
-    )
+    note = f"The bound is the paper's {PAPERS:.2%} less a margin of ours of {MARGIN:.0%}."
+    if found.dataset == SHOWN and abs(found.eps - RADIUS) < 1e-6:
+        yield published.decided(accuracy(robust), note + _left_out(found))
+    else:
+        where = f"{found.dataset} at L∞ eps {found.eps:.4g}"
+        yield published.shown(accuracy(robust), f"{note} It holds for {SHOWN} at 8/255 and decides nothing on {where}.")
 
 
-def _trained(found: Measured) -> Claim:
-    statement = Statement(
-        name="stronger-than-adversarial-training",
-        text="ADP is more robust than adversarial training",
-        source="Sec. 5.1.2, Table 3",
-        quantity=f"accuracy, ADP under BPDA+EOT − adversarial training (L∞) under PGD, {SHARE}",
-        condition=POSITIVE,
+def _left_out(found: Measured) -> str:
+    """What the claims' worst case leaves out to keep its images."""
+    every, widest = found.worst(), found.widest
+    if every is None or widest is None or every.names == widest.names:
+        return ""
+    return f" Without SPSA, which saw {len(every.robust)} of these images; with it {every.robust.mean():.1%} of them."
+
+
+def _trained(found: Measured) -> Iterator[Claim]:
+    papers, alike = (
+        Statement(
+            name=name,
+            text=text,
+            source="Sec. 5.1.2, Table 3",
+            quantity=f"accuracy, ADP under {attack} − adversarial training (L∞) under PGD, {SHARE}",
+            condition=POSITIVE,
+        )
+        for name, text, attack in (
+            ("stronger-than-adversarial-training", "ADP is more robust than adversarial training", "BPDA+EOT"),
+            (
+                "worst-case-stronger-than-adversarial-training",
+                "ADP is more robust than adversarial training, each under the strongest attack at hand",
+                "the worst of the attacks",
+            ),
+        )
     )
-    adp, rival = found.against("bpda"), found.under(found.trained)
+    adp, rival, worst = found.against("bpda"), found.under(found.trained), found.widest
     if adp is None or rival is None:
-        return statement.missing("BPDA+EOT on ADP and PGD on adversarial training")
-    rows, others = common([adp.study, rival.study])
-    ours, theirs = adp.robust[rows], rival.robust[others]
-    note = (
-        f"{ours.mean():.1%} against {theirs.mean():.1%}; natural {adp.natural[rows].mean():.1%} and "
-        f"{rival.natural[others].mean():.1%}. Both trained and attacked by us. {rival.method}"
-    )
-    if (worst := found.worst()) is not None:
-        note += f". Under the worst of all attacks ADP keeps {worst[2].mean():.1%} of {len(worst[2])} images"
+        yield papers.missing("BPDA+EOT on ADP and PGD on adversarial training")
+    else:
+        rows, others = common([adp.study, rival.study])
+        remark = "The paper's comparison: BPDA goes around ADP, PGD has adversarial training's whole gradient."
+        yield _against(papers, adp.robust[rows], rival.robust[others], rival, remark)
+    if worst is None or rival is None:
+        yield alike.missing("two attacks on ADP and PGD on adversarial training")
+    else:
+        rows, others = common([worst.images, rival.study])
+        remark = f"ADP under each attack: {worst.singly}.{_left_out(found)}"
+        yield _against(alike, worst.robust[rows], rival.robust[others], rival, remark)
+
+
+def _against(statement: Statement, ours: np.ndarray, theirs: np.ndarray, rival: Attacked, remark: str) -> Claim:
+    note = f"{ours.mean():.1%} against {theirs.mean():.1%}. {remark} Both trained and attacked by us. {rival.method}"
     return statement.decided(proportion_difference(ours, theirs), note)

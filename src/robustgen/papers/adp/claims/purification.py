@@ -8,14 +8,16 @@ import numpy as np
 
 from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import Estimate, auc, mean_difference, proportion_difference
-from robustgen.papers.adp.study import Measured, ScoreDefense
+from robustgen.evaluation.statistics import Estimate, mean_difference, paired_auc, proportion_difference
+from robustgen.papers.adp.measured import Measured
+from robustgen.papers.adp.study import ScoreDefense
 from robustgen.papers.statements import READING, SHARE, Statement
-from robustgen.papers.studies import Attacked, common
+from robustgen.papers.studies import Attacked, Grid, common
 
 BOOTSTRAPS = 2000
 SEED = 0
 REACHED = 0.9  # share of the energy-based model's best accuracy that counts as purified
+GAIN = 0.1  # accuracy that it must gain over its smallest T, to have purified at all
 SWEEPS = "purifications by a score network and by an energy-based model, of different T"
 
 
@@ -53,7 +55,9 @@ def _better_at_few_steps(found: Measured) -> Claim:
     if ours is None or theirs is None:
         return statement.missing(SWEEPS)
     estimate, words = _paired(ours, theirs)
-    return statement.decided(estimate, f"{words} Ours: {ours.method}. Theirs: {theirs.method}")
+    return statement.decided(
+        estimate, f"{words} {_step_sizes(found, ours.study, theirs.study)} Ours: {ours.method}. Theirs: {theirs.method}"
+    )
 
 
 def _fewer_steps(found: Measured) -> Claim:
@@ -70,13 +74,47 @@ def _fewer_steps(found: Measured) -> Claim:
     if ours is None or theirs is None or not all(_steps(found, study) for study in (ours, theirs)):
         return statement.missing(SWEEPS)
     estimate, reached = ratio_of_steps(found, ours, theirs)
-    best = "" if reached else " The score network never is as good at the T tried: its longest was doubled instead."
+    never = "" if reached else " The score network never is as good at the T tried: its longest was doubled instead."
     tried = [", ".join(map(str, _steps(found, study))) for study in (theirs, ours)]
-    return statement.decided(
-        estimate,
+    gain, best = _purifies(found, theirs)
+    note = (
         f"{READING} T tried: {tried[0]} and {tried[1]}; the ratio can only be one of these numbers'. Interval by "
-        f"bootstrap over the images that both saw.{best}",
+        f"bootstrap over the images that both saw.{never} {_step_sizes(found, ours, theirs)} {best}"
     )
+    if gain.low > GAIN:
+        return statement.decided(estimate, note)
+    return statement.shown(
+        estimate, f"{note} It is not known to purify, by {GAIN:.0%} at least, so that its steps say nothing."
+    )
+
+
+def _step_sizes(found: Measured, ours: Grid, theirs: Grid) -> str:
+    """Where the step sizes of both models come from, which they do not share."""
+    tau, step = (theirs.config.get("score_config") or {}).get("tau"), theirs.config.get("defense", {}).get("step")
+    own = ", its training's own, τ²/8" if tau and step and np.isclose(step, tau**2 / 8) else ""
+    tuned = found.step_words(ours)
+    return f"Step sizes are not tuned alike: ML's is α {step or 0:g}{own}; DSM's was chosen" + (
+        f": {tuned}." if tuned else "."
+    )
+
+
+def _purifies(found: Measured, study: ScoreDefense) -> tuple[Estimate, str]:
+    """The accuracy of a sweep's best T above that of its smallest, and the same in words."""
+    steps = _steps(found, study)
+    made = [found.under(study, purification_steps=step) for step in steps]
+    right = [each.robust for each in made if each is not None]
+    best = int(np.argmax([each.mean() for each in right]))
+    gain = proportion_difference(right[best], right[0])
+    words = (
+        f"The EBM's best is {right[best].mean():.1%} at T = {steps[best]}, {gain.value:+.1%} "
+        f"[{gain.low:+.1%}, {gain.high:+.1%}] above that of T = {steps[0]}."
+    )
+    longest = (
+        " That is its longest T: it may get better still, and its steps are censored."
+        if steps[best] == steps[-1]
+        else ""
+    )
+    return gain, words + longest
 
 
 def _steps(found: Measured, study: ScoreDefense) -> list[int]:
@@ -128,7 +166,8 @@ def _deterministic(
         return statement.missing(f"deterministic and Langevin updates of {learned}")
     estimate, words = _paired(certain, random)
     remark = " The paper says “slightly”." if model == "ml" else ""
-    return statement.decided(estimate, f"{words}{remark} {certain.method}")
+    methods = f"Deterministic: {certain.method}. Langevin: {random.method}"
+    return statement.decided(estimate, f"{words}{remark} {methods}")
 
 
 def _norms(found: Measured) -> Iterator[Claim]:
@@ -151,9 +190,10 @@ def _norms(found: Measured) -> Iterator[Claim]:
     else:
         natural, attacked = data["norm_natural"], data["norm_adversarial"]
         yield apart.decided(
-            auc(attacked, natural),
-            f"{READING} Mean {attacked.mean():.3g} against {natural.mean():.3g}; PGD on the classifier alone. An "
-            "attacker who minds the norm is the joint attack (score) of Table 3.",
+            paired_auc(attacked, natural),
+            f"{READING} Mean {attacked.mean():.3g} against {natural.mean():.3g}, of the same images, for which the "
+            "interval allows; PGD on the classifier alone. An attacker who minds the norm is the joint attack (score) "
+            "of Table 3.",
         )
     if data is None or not data.has("norm_adversarial", "norm_adversarial_purified"):
         yield lower.missing("score norms after one step")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from robustgen.papers.adp.figures import network, robustness
-from robustgen.papers.adp.study import Measured
+from robustgen.papers.adp.measured import Measured
 
 FIGURES: Mapping[str, Callable[[Path, Measured], None]] = {
     "figure2": robustness.by_steps,

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from robustgen.evaluation.plotting import figure
-from robustgen.evaluation.statistics import Estimate, auc
+from robustgen.evaluation.statistics import Estimate, paired_auc
 from robustgen.io import save_csv
-from robustgen.papers.adp.study import Measured, Scores
+from robustgen.papers.adp.measured import Measured
+from robustgen.papers.adp.study import Scores
 from robustgen.papers.drawing import ATTACKED, GREY, NATURAL, absent, mosaic, show
+from robustgen.papers.settings import blind_attack_words
 
 KINDS = {  # arrays of score norms: name, colour, whether filled
     "norm_natural": ("natural", NATURAL, True),
@@ -26,7 +28,7 @@ SHOWN = 64  # samples
 
 def norms(path: Path, found: Measured) -> None:
     """Figure 3: histograms of ‖s(x)‖ of natural and attacked images, before and after one purification step."""
-    header = ("images", "norm_low", "norm_high", "density", "n")
+    header = ("images", "norm_low", "norm_high", "density", "n", "attack")
     data = found.scores
     if data is None or not data.has("norm_natural", "norm_adversarial"):
         absent(path, header, "score norms")
@@ -41,11 +43,11 @@ def norms(path: Path, found: Measured) -> None:
             density, _ = np.histogram(values, edges, density=True)
             axes.stairs(density, edges, fill=filled, alpha=0.4 if filled else 1.0, color=colour, label=label, lw=1.5)
             table += [
-                (label, low, high, value, len(values))
+                (label, low, high, value, len(values), blind_attack_words(data.config) if "adv" in name else "none")
                 for low, high, value in zip(edges, edges[1:], density, strict=False)
             ]
         axes.set(xlabel="score norm ‖s(x)‖", ylabel="density")
-        axes.set_title(_areas(data), fontsize=8)
+        axes.set_title(f"{blind_attack_words(data.config)}\n{_areas(data)}", fontsize=8)
         made.legend(loc="outside lower center", ncols=2)
     save_csv(f"{path}.csv", header, table)
 
@@ -55,7 +57,7 @@ def _areas(data: Scores) -> str:
     lines = []
     for (natural, attacked), name in zip(PAIRS, ("adversarial above natural", "after one step"), strict=True):
         if data.has(natural, attacked):
-            area: Estimate = auc(data[attacked], data[natural])
+            area: Estimate = paired_auc(data[attacked], data[natural])
             lines.append(f"AUC, {name}: {area.value:.3f} [{area.low:.3f}, {area.high:.3f}], n = {area.n}")
     return "\n".join(lines)
 

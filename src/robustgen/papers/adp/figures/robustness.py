@@ -12,7 +12,8 @@ from robustgen.evaluation.plotting import figure
 from robustgen.evaluation.smoothing import ALPHA, certified_accuracy
 from robustgen.evaluation.statistics import Estimate
 from robustgen.io import save_csv
-from robustgen.papers.adp.study import Certification, Measured, ScoreDefense
+from robustgen.papers.adp.measured import Measured
+from robustgen.papers.adp.study import Certification, ScoreDefense
 from robustgen.papers.adp.words import ATTACKS
 from robustgen.papers.drawing import ATTACKED, GREY, NATURAL, OTHER, TRAINED, absent, curve, log_axis, percent_axis
 from robustgen.papers.studies import accuracy
@@ -51,7 +52,7 @@ def by_steps(path: Path, found: Measured) -> None:
             steps = study.values("purification_steps", attack="bpda", norm="linf", eps=found.eps)
             points = [study.point(attack="bpda", norm="linf", eps=found.eps, purification_steps=t) for t in steps]
             estimates = [accuracy(study.robust(point)) for point in points]
-            name = f"{model}, {updates}, n = {len(study.labels)}"
+            name = ", ".join([model, updates, *_line_settings(study, points)])
             curve(axes, steps, estimates, label=name, colour=colour, style=style)
             ticks.update(steps)
             table += [
@@ -61,7 +62,7 @@ def by_steps(path: Path, found: Measured) -> None:
         log_axis(axes, sorted(ticks), "purification steps T")
         percent_axis(axes)
         axes.set_title(_attack_title(found, [study for _, _, study, _, _ in lines]), fontsize=8)
-        made.legend(loc="outside lower center", ncols=2)
+        made.legend(loc="outside lower center", ncols=2, fontsize=7.5)
     save_csv(f"{path}.csv", header, table)
 
 
@@ -77,6 +78,16 @@ def _sweeps(found: Measured) -> Iterator[tuple[str, str, ScoreDefense, str, str]
             yield model, updates, study, colour, style
 
 
+def _line_settings(study: ScoreDefense, points: list[int]) -> list[str]:
+    """What tells a line from the others: step size, temperature, EOT draws."""
+    defense = study.config.get("defense", {})
+    words = [f"α {defense['step']:g}"] if defense.get("step") is not None else []
+    words += [f"temperature {defense.get('temperature', 1):g}"] if defense.get("updates") == "langevin" else []
+    draws = {study.options(point)["eot"] for point in points}
+    words += [f"EOT {count}" for count in draws if study.random and len(draws) == 1]
+    return words
+
+
 def _attack_title(found: Measured, studies: list[ScoreDefense]) -> str:
     """What the attacks on all of these have in common."""
     words = [f"BPDA, L∞ eps {pixels(found.eps)}"]
@@ -84,7 +95,8 @@ def _attack_title(found: Measured, studies: list[ScoreDefense]) -> str:
     words += [plural(count, "update") for count in updates if len(updates) == 1]
     sigmas = {round(study.sigma, 6) for study in studies}
     words += [f"injected σ {sigma:.3g}" for sigma in sigmas if len(sigmas) == 1]
-    return ", ".join(words)
+    images = sorted({len(study.labels) for study in studies})
+    return ", ".join([*words, f"n = {' to '.join(map(str, {images[0]: 0, images[-1]: 0}))}"])
 
 
 def by_draws(path: Path, found: Measured) -> None:
@@ -160,8 +172,11 @@ def _panel(axes: Any, found: Measured, sigma: float) -> list[Line]:
         method = f"{study.settings}" + (f", α {ALPHA:g}" if kind == "certify" else "")
         table += [(sigma, whose, kind, r, *_numbers(e), method) for r, e in zip(radii, estimates, strict=True)]
     axes.set_xlabel("L2 radius, pixel units")
-    settings = [f"{word}: {study.settings}" for word, study in (("ADP", ours), ("Cohen et al.", studies["cohen"]))
-                if study is not None]  # fmt: skip
+    settings = [
+        f"{word}: {study.settings}, at most {study.cap(sigma, 'certify'):.3g} / {study.cap(sigma, 'point'):.3g}"
+        for word, study in (("ADP", ours), ("Cohen et al.", studies["cohen"]))
+        if study is not None
+    ]
     axes.set_title(f"σ = {sigma:g}, α = {ALPHA:g} of CERTIFY\n" + "\n".join(settings), fontsize=8)
     return table
 
@@ -169,8 +184,8 @@ def _panel(axes: Any, found: Measured, sigma: float) -> list[Line]:
 def curve_of(
     axes: Any, radii: list[float], estimates: list[Estimate], name: str, colour: str, style: str, *, band: bool
 ) -> None:
-    """A falling step function in percent, its interval as a band where asked for."""
+    """A falling step function in percent, its interval as a band where asked for, down to where nothing is left."""
     value, low, high = (100 * np.array([getattr(e, end) for e in estimates]) for end in ("value", "low", "high"))
     axes.step(radii, value, where="pre", ls=style, color=colour, lw=1.3, label=name)
     if band:
-        axes.fill_between(radii, low, high, step="pre", color=colour, alpha=0.15, lw=0)
+        axes.fill_between(radii, low, high, where=value > 0, step="pre", color=colour, alpha=0.15, lw=0)
