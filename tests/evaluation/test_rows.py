@@ -244,3 +244,11 @@ def test_decimals_keep_three_digits(value: float) -> None:
 def test_interval_is_empty_without_ends() -> None:
     assert interval(None, None) == ""
     assert interval(-0.5, 1.0, 1) == "[−0.5, 1.0]"
+
+
+def test_counts_have_no_decimals() -> None:
+    rows = [
+        replace(ROW, column="updates", unit="", value=float(k), low=None, high=None, reference=40) for k in (15, 20)
+    ]
+    rows = [replace(row, row=f"attack {k}") for k, row in enumerate(rows)]
+    assert "| attack 1 | 20 | 40 |" in markdown(rows, "Table")

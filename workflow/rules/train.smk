@@ -8,6 +8,7 @@ rule train_classifier:
         "logs/train-classifier/{run}.log",
     wildcard_constraints:
         run=runs("train-classifier"),
+    priority: 10  # everything else waits for them
     threads: threads_of("train-classifier")
     resources:
         gpu=gpus_of("train-classifier"),
@@ -26,6 +27,7 @@ rule train_ebm:
         "logs/train-ebm/{run}.log",
     wildcard_constraints:
         run=runs("train-ebm"),
+    priority: 10  # everything else waits for them
     threads: threads_of("train-ebm")
     resources:
         gpu=gpus_of("train-ebm"),
@@ -44,6 +46,7 @@ rule train_joint:
         "logs/train-joint/{run}.log",
     wildcard_constraints:
         run=runs("train-joint"),
+    priority: 10  # everything else waits for them
     threads: threads_of("train-joint")
     resources:
         gpu=gpus_of("train-joint"),
@@ -62,6 +65,7 @@ rule train_ncsn:
         "logs/train-ncsn/{run}.log",
     wildcard_constraints:
         run=runs("train-ncsn"),
+    priority: 10  # everything else waits for them
     threads: threads_of("train-ncsn")
     resources:
         gpu=gpus_of("train-ncsn"),

@@ -251,7 +251,7 @@ def _column(name: str, unit: str, rows: Sequence[Row]) -> Column:
     return Column(
         name=name,
         unit=unit,
-        decimals=decimals(values, unit),
+        decimals=0 if not unit and all(float(value).is_integer() for value in values) else decimals(values, unit),
         has_interval=any(row.low is not None for row in rows),
         has_reference=any(row.reference is not None for row in rows),
     )
