@@ -6,6 +6,7 @@ their present states and where these go next.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, fields
@@ -91,7 +92,7 @@ class Climb:
         return chosen
 
 
-class EotAttack(BallAttack):
+class EotAttack(BallAttack, ABC):
     """Base of the attacks on a `RandomDefense`. A subclass says what `propose` does and may change `objective`,
     `direction`, `move`, `start` and `climb`.
 
@@ -116,12 +117,12 @@ class EotAttack(BallAttack):
         self.parts = Parts("classifying one purified image", "free the accelerator or set device cpu")
         self.images = Parts("taking one image's gradient through the purification", "lower draws")
 
+    @abstractmethod
     def propose(self, climb: Climb, wanted: bool) -> Tensor:
         """(N,) bool: the images to be checked by fresh draws where they are.
 
         Where a further step is `wanted` it leaves in `climb` what `move` takes, as a rule the loss's gradient.
         """
-        raise NotImplementedError
 
     def objective(self, logits: Tensor, y: Tensor) -> Tensor:
         """(N,) values to raise, of the replicates' logits (N, H, K): by default their losses' mean."""

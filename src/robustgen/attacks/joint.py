@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -43,14 +44,14 @@ class JointClimb(Climb):
     pull: Tensor = field(init=False)  # (N, C, H, W) where the purifier would have the images go
 
 
-class Joint(BpdaEot):
+class Joint(BpdaEot, ABC):
     """Steps along weight · sign(pull) + (1 − weight) · sign(∇L); unit vectors stand for the signs in L2."""
 
     Options: type[Any] = Options
 
+    @abstractmethod
     def pull(self, state: Tensor, purified: Tensor) -> Tensor:
         """Where the purifier would have `state` (N, C, H, W) go; `purified` (N, H, C, H, W) are draws of it."""
-        raise NotImplementedError
 
     def climb(self, **images: Any) -> JointClimb:
         return JointClimb(**images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class OfImages(Study):
         return self.arrays["labels"]
 
 
-class Grid(OfImages):
+class Grid(OfImages, ABC):
     """A defence attacked at G grid points: outcomes (G, N) of N images, and the options (G,) that tell points apart."""
 
     COLUMNS: ClassVar[tuple[str, ...]]  # those options
@@ -107,9 +108,9 @@ class Grid(OfImages):
             chosen &= np.asarray(same)
         return chosen
 
+    @abstractmethod
     def method(self, point: int) -> str:
         """The defence and the attack of a grid point in words."""
-        raise NotImplementedError
 
     def options(self, point: int) -> dict[str, Any]:
         """What tells a grid point from the others."""

@@ -43,7 +43,8 @@ def load_pairs(path: Path, split: str, count: int, data: Path) -> Pairs:
         raise UserError(f"{path} holds no array {', '.join(missing)}; give a file that `robustgen attack` made")
     rows, held = found[places][:count], len(found[places])
     if count < 1 or len(rows) < count:
-        raise UserError(f"{count} {split} images were asked for; {path} holds {held}, so give 1 to {held}")
+        option = {"test": "images"}.get(split, split)  # as every stage calls it
+        raise UserError(f"{option} is {count}; {path} holds {held}, so give 1 to {held}")
     images = load_split(data, split)
     attacked = torch.from_numpy(found[name][:count])
     attack: dict[str, Any] = json.loads(str(found["config"]))

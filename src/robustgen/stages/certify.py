@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import numpy as np
 from robustgen import models
 from robustgen.defenses import adp
 from robustgen.errors import UserError
-from robustgen.io import load_arrays, save_arrays
+from robustgen.io import save_arrays
 from robustgen.options import Ratio, recorded
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, check_data, identity, prepare
@@ -78,15 +79,11 @@ def run(options: Options) -> None:
     work = list(product(range(len(options.sigmas)), rows, roles))
     store = stored(options, [classifier] if score is None else [classifier, score])
     for number, (level, chosen, role) in enumerate(progress(work, total=len(work), label=options.out.stem)):
-        path = store.folder / f"{number}.npz"
-        found = finished(path)
-        if found is None:
-            copies = copies_of(classifier, score, options.sigmas[level], options.defense)
-            x, indices = images.images[chosen].to(device), images.indices[chosen].tolist()
-            draws = streams(options.seed, role, indices, device)
-            found = votes(classifier, copies, x, roles[role], draws).cpu().numpy()
-            save_arrays(path, {"found": found})
-        kept[role][level, chosen] = found
+        copies = copies_of(classifier, score, options.sigmas[level], options.defense)
+        x, indices = images.images[chosen].to(device), images.indices[chosen].tolist()
+        draws = streams(options.seed, role, indices, device)
+        count = partial(counted, classifier, copies, x, roles[role], draws)
+        kept[role][level, chosen] = store.kept(str(number), count)
     facts = {"n0": options.selection, "n": options.samples, "has_score": score is not None}
     config = np.array(json.dumps({**recorded(options), **facts}, sort_keys=True, default=str))
     where = {"labels": images.labels.numpy(), "indices": np.arange(options.offset, options.offset + len(images))}
@@ -112,14 +109,6 @@ def stored(options: Options, networks: list[nn.Module]) -> Store:
     files = [path for path in (options.classifier, options.score, options.data) if path is not None]
     modules = [type(network).__module__.removeprefix("robustgen.") for network in networks]
     return Store.of(identity(options, files, [*SOURCES, *modules]))
-
-
-def finished(path: Path) -> np.ndarray | None:
-    """The counts (N, K) that an earlier run left in `path`; None where there are none or they are damaged."""
-    try:
-        return load_arrays(path, "found")["found"]
-    except UserError:
-        return None
 
 
 def streams(seed: int, role: str, indices: list[int], device: str) -> ImageStreams:
@@ -159,3 +148,8 @@ def votes(classifier: nn.Module, copies: Copies, x: Tensor, n: int, streams: Ima
         check_finite(logits, "logits of noisy copies", "; train the classifier again, or the score model before it")
         counts = counts + F.one_hot(logits.argmax(2), logits.shape[2]).sum(1)
     return counts
+
+
+def counted(classifier: nn.Module, copies: Copies, x: Tensor, n: int, streams: ImageStreams) -> np.ndarray:
+    """`votes`, on the CPU."""
+    return votes(classifier, copies, x, n, streams).cpu().numpy()

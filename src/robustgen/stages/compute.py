@@ -81,6 +81,16 @@ def identity(options: Compute, files: Sequence[Path], sources: Sequence[str]) ->
     }
 
 
+def check_shape(
+    config: Any, images: ImageSet, data: Path, who: str = "the model", advice: str = "use its own data file"
+) -> None:
+    """Raise UserError unless `images`, read from `data`, have the shape that a network of `config` takes."""
+    shapes = images.images.shape[1:], (config.channels, config.size, config.size)
+    found, wanted = ("{}x{}x{}".format(*shape) for shape in shapes)
+    if found != wanted:
+        raise UserError(f"{data}: images are {found} where {who} needs {wanted}; {advice}")
+
+
 def check_data(model: nn.Module, images: ImageSet, path: Path) -> None:
     """Raise UserError unless `images`, read from `path`, have the shape and classes that `model` was built for."""
     config: Any = model.config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -219,7 +219,7 @@ def evaluated(rows: list[Variant], found: Corrupted, options: Options, store: St
     right = []
     for number, (row, condition) in enumerate(progress(work, total=len(work), label=options.out.stem, unit="set")):
         compute = partial(correct, row, condition, found.labels, found.indices, options)
-        right.append(remembered(store.folder / f"{number}.npz", compute))
+        right.append(store.kept(str(number), compute))
     return np.stack(right).reshape(len(rows), -1, len(found.labels))
 
 
@@ -229,16 +229,6 @@ def conditions(found: Corrupted) -> Iterator[Condition]:
     for name, images in zip(found.corruptions, found.images, strict=True):
         for severity, each in zip(found.severities, images, strict=True):
             yield Condition(name=str(name), severity=int(severity), images=each)
-
-
-def remembered(path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-    """What `compute` finds, from the file where an earlier run has left it."""
-    try:
-        return load_arrays(path, "found")["found"]
-    except UserError:  # missing, or damaged
-        found = compute()
-    save_arrays(path, {"found": found})
-    return found
 
 
 def correct(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustgen import models
 from robustgen.errors import UserError
+from robustgen.stages.compute import check_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,9 +26,5 @@ def load_ebm(path: Path, device: str, arch: str | None, images: ImageSet, data: 
     config: Any = ebm.config
     if not isinstance(ebm, EnergyModel):
         raise UserError(f"{path} holds a {config.arch}, which has no energy; give a model made by train-ebm")
-    found, wanted = (
-        "{}x{}x{}".format(*shape) for shape in (images.images.shape[1:], (config.channels, config.size, config.size))
-    )
-    if found != wanted:
-        raise UserError(f"{data}: images are {found} where the energy model in {path} needs {wanted}; train one on it")
+    check_shape(config, images, data, f"the energy model in {path}", "train one on it")
     return ebm

@@ -150,6 +150,16 @@ class Store:
         except UserError:
             return None
 
+    def kept(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """What `compute` finds, from the file where an earlier run has left it."""
+        path = self.folder / f"{name}.npz"
+        try:
+            return load_arrays(path, "found")["found"]
+        except UserError:  # missing, or damaged
+            found = compute()
+        save_arrays(path, {"found": found})
+        return found
+
     def clear(self) -> None:
         """Forget everything; called once the result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)

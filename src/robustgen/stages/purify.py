@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,8 +13,9 @@ import numpy as np
 from robustgen import models
 from robustgen.data import ImageSet, load_split
 from robustgen.errors import UserError
-from robustgen.io import existing, load_arrays, save_arrays
+from robustgen.io import save_arrays
 from robustgen.progress import progress
+from robustgen.stages.adversarial import load_pairs
 from robustgen.stages.compute import Compute, check_data, prepare
 from robustgen.stages.ebms import load_ebm
 
@@ -57,18 +58,19 @@ def run(options: Options) -> None:
     classifier = models.load(options.classifier, device, options.classifier_arch)
     check_data(classifier, test, options.data)
     ebm = load_ebm(options.ebm, device, options.ebm_arch, test, options.data)
-    natural, adversarial, rows, attack = pairs(options, test)
+    found = load_pairs(options.adversarial, "test", options.images, options.data)
+    natural = found.natural
     defense = LangevinDefense(
         classifier, ebm, steps=options.steps[-1], draws=options.draws, average=options.average
     ).eval()
     arrays: dict[str, np.ndarray] = {}
-    for name, images in (("natural", natural), ("adversarial", adversarial)):
+    for name, images in (("natural", natural), ("adversarial", found.adversarial)):
         arrays[f"{name}_logits"], draws = draw_logits(defense, name, images, options)
         if name == "natural":
             arrays["natural_draws"] = draws
-    arrays |= {"steps": np.array(options.steps), "labels": natural.labels.numpy(), "indices": rows}
+    arrays |= {"steps": np.array(options.steps), "labels": natural.labels.numpy(), "indices": found.rows}
     network: Any = ebm.config
-    facts = {"keep": kept(options), "tau": ebm.tau, "ebm_config": asdict(network), "attack": attack}
+    facts = {"keep": kept(options), "tau": ebm.tau, "ebm_config": asdict(network), "attack": found.attack}
     config = {**asdict(options), **facts}
     arrays["config"] = np.array(json.dumps(config, sort_keys=True, default=str))
     save_arrays(options.out, arrays)
@@ -77,47 +79,6 @@ def run(options: Options) -> None:
 def kept(options: Options) -> int:
     """K at which the natural images' logits are kept draw by draw."""
     return options.steps[-1] if options.keep is None else options.keep
-
-
-def pairs(options: Options, test: ImageSet) -> tuple[ImageSet, ImageSet, np.ndarray, dict[str, Any]]:
-    """Natural and attacked images of the first `options.images` of the adversarial set, their rows in `test`, and the
-    attack's options.
-
-    Raises UserError where the file is missing, holds too few images, or was not made from these images.
-    """
-    import torch
-
-    existing(options.adversarial, "adversarial set")
-    found = load_arrays(options.adversarial, "test_adversarial", "test_indices", "config")
-    rows = found["test_indices"][: options.images]
-    if options.images < 1 or len(rows) < options.images:
-        held = len(found["test_indices"])
-        raise UserError(f"images is {options.images}; {options.adversarial} holds {held}, so give 1 to {held}")
-    attacked = torch.from_numpy(found["test_adversarial"][: options.images])
-    attack: dict[str, Any] = json.loads(str(found["config"]))
-    problem = _foreign(attacked, rows, test, attack)
-    if problem:
-        raise UserError(f"{options.adversarial} was not made from {options.data}: {problem}; attack these images first")
-    natural = ImageSet(
-        images=test.images[rows], labels=test.labels[rows], indices=test.indices[rows], classes=test.classes
-    )
-    return natural, replace(natural, images=attacked), rows, attack
-
-
-def _foreign(attacked: Tensor, rows: np.ndarray, test: ImageSet, attack: dict[str, Any]) -> str | None:
-    """What shows that attacked images were not made from these rows of `test`, in a few words; None if nothing does."""
-    from robustgen.attacks.ball import ball_of
-
-    if attacked.shape[1:] != test.images.shape[1:]:
-        found, wanted = ("x".join(map(str, each.shape[1:])) for each in (attacked, test.images))
-        return f"its images are {found}, not {wanted}"
-    if rows.min() < 0 or rows.max() >= len(test):
-        return f"its rows run to {rows.max()}, but there are {len(test)} test images"
-    ball = ball_of(attack.get("norm", "linf"), attack["eps"])
-    distance = float(ball.distance(attacked, test.images[rows]).max())
-    if not distance <= ball.eps + ball.tolerance:
-        return f"an image lies {distance:.3g} away from its original, but the attack's eps is {ball.eps:.3g}"
-    return None
 
 
 def draw_logits(

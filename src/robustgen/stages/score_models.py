@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustgen import models
 from robustgen.data import load_split
 from robustgen.errors import UserError
+from robustgen.stages.compute import check_shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,11 +31,7 @@ def load_score(path: Path, device: str, arch: str | None, images: ImageSet, data
         raise UserError(
             f"{path} holds a {config.arch}, which has no score; give a model made by train-ncsn or train-ebm"
         )
-    found, wanted = (
-        "{}x{}x{}".format(*shape) for shape in (images.images.shape[1:], (config.channels, config.size, config.size))
-    )
-    if found != wanted:
-        raise UserError(f"{data}: images are {found} where the score model in {path} needs {wanted}; train one on it")
+    check_shape(config, images, data, f"the score model in {path}", "train one on it")
     return model
 
 

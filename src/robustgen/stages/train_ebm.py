@@ -9,9 +9,8 @@ from typing import Any, Generic, TypeVar
 
 from robustgen import models
 from robustgen.data import load_split
-from robustgen.errors import UserError
 from robustgen.io import save_csv
-from robustgen.stages.compute import Compute, chosen, identity, prepare
+from robustgen.stages.compute import Compute, check_shape, chosen, identity, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.ebm import Recipe, Window, train_ebm
 from robustgen.training.snapshots import save_snapshots
@@ -42,10 +41,7 @@ def run(options: Options[Any]) -> None:
     train = load_split(options.data, "train")
     config = options.model
     models.build(config)  # an impossible network is the first thing to say
-    if tuple(train.images.shape[1:]) != (config.channels, config.size, config.size):
-        found = "x".join(map(str, train.images.shape[1:]))
-        wanted = f"{config.channels}x{config.size}x{config.size}"
-        raise UserError(f"{options.data}: images are {found} where the model needs {wanted}; use its own data file")
+    check_shape(config, train, options.data)
     checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{options.model.arch}"]))
     trained = train_ebm(
         lambda: models.build(config),

@@ -12,7 +12,7 @@ from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import save_csv
 from robustgen.protocols import ScoreModel
-from robustgen.stages.compute import Compute, chosen, identity, prepare
+from robustgen.stages.compute import Compute, check_shape, chosen, identity, prepare
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.dsm import Recipe, Window, level_losses, train_dsm
 
@@ -48,10 +48,7 @@ def run(options: Options[Any]) -> None:
     validation = load_split(options.data, "validation", limit=options.validation_images)
     config = options.model
     models.build(config)  # an impossible network is the first thing to say
-    if tuple(train.images.shape[1:]) != (config.channels, config.size, config.size):
-        found = "x".join(map(str, train.images.shape[1:]))
-        wanted = f"{config.channels}x{config.size}x{config.size}"
-        raise UserError(f"{options.data}: images are {found} where the model needs {wanted}; use its own data file")
+    check_shape(config, train, options.data)
     checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{config.arch}"]))
     model, curve = train_dsm(
         lambda: models.build(config),
