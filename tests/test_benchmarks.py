@@ -123,3 +123,41 @@ def test_algorithm_1_and_the_batched_purification_agree(adp: ModuleType, capsys:
     far = adp.Result(1.0, 3.0, 2 * adp.TOLERANCE, 0.0, 2, 2)
     assert not far.agrees()
     assert far.ratio == 3
+
+
+@pytest.fixture(scope="module")
+def gat() -> Iterator[ModuleType]:
+    yield from load("gat")
+
+
+def test_one_network_computes_what_ten_do(
+    gat: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(gat.LEAST, "quick", (0.0, 0.0))
+    monkeypatch.setattr(gat, "BATCH", 8)
+    assert gat.main(["--repetitions", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ways = (gat.OURS, gat.LOOP, gat.LAID, gat.SINGLE)
+    assert [line[:24].strip() for line in lines if line.startswith(ways)] == list(ways)
+    assert "FAILED" not in "".join(lines)
+
+
+def test_other_gradients_and_slow_ways_are_reported(
+    gat: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = gat.gradients_together
+    monkeypatch.setitem(gat.LEAST, "quick", (1e9, 0.0))
+    monkeypatch.setattr(gat, "BATCH", 8)
+    monkeypatch.setattr(gat, "gradients_together", lambda *args: [2 * g for g in real(*args)])
+    assert gat.main(["--repetitions", "1"]) == 1
+    text = capsys.readouterr().out
+    assert "FAILED: gradients differ by more than 1e-09" in text
+    assert "FAILED: inference is" in text
+    assert "FAILED: an update" not in text
+
+
+def test_what_fails_in_the_comparison_of_detectors(gat: ModuleType) -> None:
+    seconds = {gat.OURS: 1.0, gat.LOOP: 4.0}
+    assert gat.Result(seconds, seconds, 0.0, 0.0).ratios == (4, 4)
+    assert gat.Result(seconds, seconds, 0.0, 0.0).failures((3, 2)) == []
+    assert len(gat.Result(seconds, seconds, float("nan"), float("nan")).failures((3, 5))) == 3

@@ -18,8 +18,9 @@ from dvc.parsing.interpolate import to_str
 from robustgen import models
 from robustgen.attacks.ball import ball_of
 from robustgen.cli import negated
+from robustgen.models import detectors
 from robustgen.stages.train_classifier import Options as TrainOptions
-from robustgen.training import classifier, dsm, ebm
+from robustgen.training import classifier, dsm, ebm, gat
 from robustgen.training.classifier import Adversary
 
 ROOT = Path(__file__).parents[1]
@@ -149,7 +150,9 @@ def test_references_lead_to_runs_of_the_same_scale(scale: str, family: str, run:
         if param.values[0] == scale
     }
     texts = [value for value in flat(item).values() if isinstance(value, str)]
-    assert {text for text in texts if text.startswith(("data/", "models/"))} <= made
+    wanted = {text for text in texts if text.startswith(("data/", "models/"))}
+    folders = {str(parent) for output in made for parent in Path(output).parents}  # detectors, one class a file
+    assert wanted <= made | folders
 
 
 def test_paper_trains_the_papers_networks() -> None:
@@ -161,7 +164,9 @@ def test_paper_trains_the_papers_networks() -> None:
     assert counts["paper/imagenette-natural"] == 4_918_602
     assert counts["paper/cifar10-wrn"] == 36_489_290
     assert counts["paper/cifar100-wrn"] == 36_489_290 + 90 * 641  # ninety more classes
-    assert set(counts.values()) == {4_903_242, 4_918_602, 36_489_290, 36_489_290 + 90 * 641}
+    assert counts["paper/gat-cnn"] == counts["paper/gat-cnn-linf"] == 3_274_634
+    assert counts["paper/gat-wrn"] == counts["paper/gat-wrn-linf"] == 45_901_914
+    assert counts["paper/gat-resnet50"] == 23_508_032 + 9 * 2049
 
 
 PAPER_EBMS = [param for param in RUNS if param.values[:2] == ("paper", "train-ebm")]
@@ -199,6 +204,44 @@ def test_one_update_of_every_score_network_of_the_paper(
     assert sum(p.numel() for p in model.parameters()) == 29_694_083
     assert 0 < curve[0].loss < 3 * x[0].numel()
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+PAPER_DETECTORS = [  # of detectors that are trained one class a run, the first class
+    param
+    for param in RUNS
+    if param.values[0] == "paper"
+    and str(param.values[1]).startswith("train-gat")
+    and not re.search(r"/[1-9]$", str(param.values[2]))
+]
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_DETECTORS)
+def test_one_update_of_the_detectors_of_the_paper(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    """The first class alone, one image of it and one other, the adversary's steps cut to two."""
+    options = parse(family, words(family, run, item))
+    member, recipe = options.model, options.recipe
+    torch.manual_seed(0)
+    bank = detectors.Detectors(detectors.Config(labels=(0,), classes=2, member=member))
+    count = {"madry_cnn": 3_274_634 - 9 * 1025, "madry_resnet": 45_901_914 - 9 * 641, "resnet50": 23_510_081}
+    assert sum(p.numel() for p in bank.parameters()) == count[member.arch]
+    before = [p.detach().clone() for p in bank.parameters()]
+    x = torch.rand(2, member.channels, member.size, member.size, generator=torch.Generator().manual_seed(0))
+    images = classifier.Images(x, torch.arange(2))
+    short = replace(
+        recipe,
+        updates=1,
+        check_every=1,
+        positives=1,
+        negatives=1,
+        adversary=replace(recipe.adversary, steps=2),
+        monitor=replace(recipe.monitor, steps=1),
+        select="last",
+    )
+    trained, curve = gat.train_detectors(bank, images, images, short)
+    assert [row.update for row in curve] == [0, 1]
+    assert 0 < curve[-1].loss < 100
+    assert any(not torch.equal(p, old) for p, old in zip(trained.parameters(), before, strict=True))
+    assert all(torch.isfinite(p).all() for p in trained.parameters())
 
 
 def train_options(item: Any) -> TrainOptions[Any]:

@@ -97,6 +97,19 @@ class Detector(Protocol):
 
 
 @runtime_checkable
+class DetectorBank(Protocol):
+    """An `nn.Module`: images -> logits (N, L) of the detectors of L classes (GAT, Eq. 13): higher, more its own."""
+
+    labels: tuple[int, ...]  # classes whose detectors these are, ascending
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def each(self, x: Tensor) -> Tensor:
+        """(L, M) logits of detector l on its own images x (L, M, C, H, W)."""
+        ...
+
+
+@runtime_checkable
 class Attack(Protocol):
     """images, labels -> adversarial images in the attack's ball and in [0, 1]; the model keeps its mode.
 

@@ -180,3 +180,18 @@ def make_imagenette() -> Callable[..., None]:
                     picture(root / variant / part / wnid / f"{number:05d}.JPEG", shade, (60, 40))
 
     return make
+
+
+@pytest.fixture
+def make_imagenet() -> Callable[..., None]:
+    """make(root, name): first and last folder of each of the nine classes, class k of shade 20k, and three others."""
+
+    def make(root: Path, name: str = "imagenet") -> None:
+        shades = {wnid: 20 * k for k, ids in enumerate(registry.CLASSES_RESTRICTED_IMAGENET.values()) for wnid in ids}
+        others = {"n01440764": 250, "n02114367": 250, "n15075141": 250}  # tench, timber wolf, the last of all
+        for part, count in (("train", 3), ("val", 2)):
+            for wnid, shade in (shades | others).items():
+                for number in range(count):
+                    picture(root / name / part / wnid / f"{wnid}_{number}.JPEG", shade, (60, 40))
+
+    return make

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from robustgen.data import readers
+from robustgen.data import readers, registry
 from robustgen.errors import UserError
+from robustgen.io import load_arrays
+from robustgen.stages import fetch
 
 Make = Callable[..., dict[str, np.ndarray]]
 
@@ -157,3 +160,48 @@ def test_folder_errors(tmp_path: Path, save_picture: Callable[..., None]) -> Non
     (tmp_path / "train" / "horse").mkdir()
     with pytest.raises(UserError, match="every class folder needs images"):
         readers.read_folder(tmp_path)
+
+
+def test_restricted_imagenet_takes_the_folders_of_its_ranges(
+    tmp_path: Path, make_imagenet: Callable[..., None]
+) -> None:
+    make_imagenet(tmp_path)
+    source = readers.read("restricted-imagenet", tmp_path, 32, "here")
+    assert source.classes == ("dog", "cat", "frog", "turtle", "bird", "primate", "fish", "crab", "insect")
+    for part, count in (("train", 3), ("test", 2)):
+        found = source.parts[part]
+        assert np.bincount(found.labels).tolist() == [2 * count] * 9
+        for path, label in zip(found.images, found.labels, strict=True):
+            assert Path(path).parent.name in registry.CLASSES_RESTRICTED_IMAGENET[source.classes[label]]
+
+
+def test_restricted_imagenet_is_cropped_to_size(
+    mirror: Path, tmp_path: Path, make_imagenet: Callable[..., None]
+) -> None:
+    make_imagenet(mirror)
+    options = {"name": "restricted-imagenet", "out": tmp_path / "r.npz", "limit_train": 18, "validation": 0.5}
+    fetch.run(fetch.Options(**options, size=8))  # type: ignore[arg-type]
+    arrays = load_arrays(tmp_path / "r.npz")
+    assert arrays["train_images"].shape == (18, 3, 8, 8)
+    assert np.bincount(arrays["train_labels"]).tolist() == [2] * 9
+    shades = arrays["test_images"][:, 0].mean((1, 2))
+    np.testing.assert_allclose(shades, 20 * arrays["test_labels"], atol=4)  # JPEG
+    with pytest.raises(UserError, match="restricted-imagenet differ in size; give --size"):
+        fetch.run(fetch.Options(**options))  # type: ignore[arg-type]
+
+
+def test_restricted_imagenet_without_one_of_its_classes(tmp_path: Path, make_imagenet: Callable[..., None]) -> None:
+    make_imagenet(tmp_path)
+    for first, last in (registry.CLASSES_RESTRICTED_IMAGENET[name] for name in ("cat", "crab")):
+        for wnid in (first, last):
+            shutil.rmtree(tmp_path / "imagenet" / "val" / wnid)
+    with pytest.raises(UserError, match="val has no folder for cat, crab; unpack ImageNet"):
+        readers.read("restricted-imagenet", tmp_path, 32, "here")
+
+
+def test_restricted_imagenet_with_an_empty_folder(tmp_path: Path, make_imagenet: Callable[..., None]) -> None:
+    make_imagenet(tmp_path)
+    for file in (tmp_path / "imagenet" / "train" / "n02085620").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=r"n02085620.*every class folder needs images"):
+        readers.read("restricted-imagenet", tmp_path, 32, "here")

@@ -29,6 +29,23 @@ def test_class_names_agree_with_torchvision() -> None:
     assert {k: v[0] for k, v in Imagenette._WNID_TO_CLASS.items()} == registry.CLASSES_IMAGENETTE
 
 
+def test_restricted_imagenet_has_disjoint_ranges_in_the_published_order() -> None:
+    ranges = registry.CLASSES_RESTRICTED_IMAGENET
+    assert len(ranges) == registry.dataset("restricted-imagenet").num_classes
+    assert list(ranges)[:3] == ["dog", "cat", "frog"]
+    bounds = [each for pair in sorted(ranges.values()) for each in pair]
+    assert bounds == sorted(set(bounds))
+    assert all(re.fullmatch(r"n\d{8}", each) for each in bounds)
+
+
+def test_restricted_imagenet_comes_from_its_own_folder_first(tmp_path: Path) -> None:
+    for name in ("imagenet", "restricted-imagenet"):
+        for part in ("train", "val"):
+            (tmp_path / name / part).mkdir(parents=True)
+        found = registry.raw_paths("restricted-imagenet", tmp_path, 224)
+        assert found == (tmp_path / name / "train", tmp_path / name / "val")
+
+
 def test_unknown_name_is_told_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"'mnits'; did you mean mnist\? known: digits, mnist"):
         registry.dataset("mnits")

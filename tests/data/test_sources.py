@@ -118,6 +118,24 @@ def test_offline_with_nothing_at_hand(name: str, isolated: Path, capsys: pytest.
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("value", [None, "folder", "http://127.0.0.1:9"])
+def test_imagenet_must_be_got_by_hand(value: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if value is not None:
+        (tmp_path / "folder").mkdir()
+        monkeypatch.setenv(transport.MIRROR, str(tmp_path / value) if value == "folder" else value)
+    with pytest.raises(UserError, match=r"has no download; get ImageNet .* set ROBUSTGEN_MIRROR to the folder above"):
+        sources.find("restricted-imagenet", 32)
+    assert sources.whereabouts("restricted-imagenet") == (False, "your own copy of ImageNet")
+
+
+@pytest.mark.parametrize("name", ["imagenet", "restricted-imagenet"])
+def test_a_copy_of_imagenet_is_read_in_place(mirror: Path, make_imagenet: Callable[..., None], name: str) -> None:
+    make_imagenet(mirror, name)
+    source = sources.find("restricted-imagenet", 32)
+    assert source.origin == f"mirror {mirror}"
+    assert sources.whereabouts("restricted-imagenet") == (True, f"mirror {mirror}")
+
+
 def test_a_mirror_without_the_set_is_named_in_the_error(mirror: Path) -> None:
     with pytest.raises(UserError, match=f"mirror {mirror}: no cifar-10-batches-py/data_batch_1; download: "):
         sources.find("cifar10")

@@ -213,3 +213,93 @@ rule corruption_accuracy_none:
         runtime=240,
     shell:
         "workflow/scripts/repro.sh corruption-accuracy-none@{wildcards.run} {log}"
+
+
+rule density:
+    input:
+        inputs("density"),
+    output:
+        outputs("density"),
+    log:
+        "logs/density/{run}.log",
+    wildcard_constraints:
+        run=runs("density"),
+    threads: threads_of("density")
+    resources:
+        gpu=gpus_of("density"),
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        "workflow/scripts/repro.sh density@{wildcards.run} {log}"
+
+
+rule attack_detectors:
+    input:
+        inputs("attack-detectors"),
+    output:
+        outputs("attack-detectors"),
+    log:
+        "logs/attack-detectors/{run}.log",
+    wildcard_constraints:
+        run=runs("attack-detectors"),
+    threads: threads_of("attack-detectors")
+    resources:
+        gpu=gpus_of("attack-detectors"),
+        mem_mb=16000,
+        runtime=1440,
+    shell:
+        "workflow/scripts/repro.sh attack-detectors@{wildcards.run} {log}"
+
+
+rule defend_detectors:
+    input:
+        inputs("defend-detectors"),
+    output:
+        outputs("defend-detectors"),
+    log:
+        "logs/defend-detectors/{run}.log",
+    wildcard_constraints:
+        run=runs("defend-detectors"),
+    threads: threads_of("defend-detectors")
+    resources:
+        gpu=gpus_of("defend-detectors"),
+        mem_mb=16000,
+        runtime=1440,
+    shell:
+        "workflow/scripts/repro.sh defend-detectors@{wildcards.run} {log}"
+
+
+rule distort:
+    input:
+        inputs("distort"),
+    output:
+        outputs("distort"),
+    log:
+        "logs/distort/{run}.log",
+    wildcard_constraints:
+        run=runs("distort"),
+    threads: threads_of("distort")
+    resources:
+        gpu=gpus_of("distort"),
+        mem_mb=16000,
+        runtime=1440,
+    shell:
+        "workflow/scripts/repro.sh distort@{wildcards.run} {log}"
+
+
+rule synthesize:
+    input:
+        inputs("synthesize"),
+    output:
+        outputs("synthesize"),
+    log:
+        "logs/synthesize/{run}.log",
+    wildcard_constraints:
+        run=runs("synthesize"),
+    threads: threads_of("synthesize")
+    resources:
+        gpu=gpus_of("synthesize"),
+        mem_mb=16000,
+        runtime=480,
+    shell:
+        "workflow/scripts/repro.sh synthesize@{wildcards.run} {log}"

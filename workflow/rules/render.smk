@@ -53,6 +53,24 @@ rule adp:
         "workflow/scripts/repro.sh adp@{wildcards.run} {log}"
 
 
+rule gat:
+    input:
+        inputs("gat"),
+    output:
+        outputs("gat"),
+    log:
+        "logs/gat/{run}.log",
+    wildcard_constraints:
+        run=runs("gat"),
+    threads: threads_of("gat")
+    resources:
+        gpu=gpus_of("gat"),
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "workflow/scripts/repro.sh gat@{wildcards.run} {log}"
+
+
 rule html_report:
     input:
         inputs("report"),

@@ -73,3 +73,41 @@ rule train_ncsn:
         runtime=5760,
     shell:
         "workflow/scripts/repro.sh train-ncsn@{wildcards.run} {log}"
+
+
+rule train_gat:
+    input:
+        inputs("train-gat"),
+    output:
+        outputs("train-gat"),
+    log:
+        "logs/train-gat/{run}.log",
+    wildcard_constraints:
+        run=runs("train-gat"),
+    priority: 10  # everything else waits for them
+    threads: threads_of("train-gat")
+    resources:
+        gpu=gpus_of("train-gat"),
+        mem_mb=16000,
+        runtime=5760,
+    shell:
+        "workflow/scripts/repro.sh train-gat@{wildcards.run} {log}"
+
+
+rule train_gat_none:
+    input:
+        inputs("train-gat-none"),
+    output:
+        outputs("train-gat-none"),
+    log:
+        "logs/train-gat-none/{run}.log",
+    wildcard_constraints:
+        run=runs("train-gat-none"),
+    priority: 10  # everything else waits for them
+    threads: threads_of("train-gat-none")
+    resources:
+        gpu=gpus_of("train-gat-none"),
+        mem_mb=16000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh train-gat-none@{wildcards.run} {log}"

@@ -186,6 +186,37 @@ def _imagenette(root: Path, size: int | None) -> Read:
     return parts, tuple(registry.CLASSES_IMAGENETTE[wnid] for wnid in labels)
 
 
+def _restricted_imagenet(root: Path, size: int | None) -> Read:
+    """Folders of ImageNet that belong to one of the nine classes; others are not looked into."""
+    paths = registry.raw_paths("restricted-imagenet", root, size)
+    assert paths is not None  # the caller has looked
+    parts = {part: _grouped(path) for part, path in zip(("train", "test"), paths, strict=True)}
+    return parts, tuple(registry.CLASSES_RESTRICTED_IMAGENET)
+
+
+def _grouped(folder: Path) -> Part:
+    """The files below folders named by WordNet id, labelled by the class in whose range the id lies."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+    ranges = registry.CLASSES_RESTRICTED_IMAGENET
+    names = _subfolders(folder)
+    found = {
+        each: label
+        for label, (first, last) in enumerate(ranges.values())
+        for each in names
+        if len(each) == len(first) and first <= each <= last
+    }
+    absent = [name for label, name in enumerate(ranges) if label not in found.values()]
+    if absent:
+        raise UserError(f"{folder} has no folder for {', '.join(absent)}; unpack ImageNet with a folder per WordNet id")
+    try:
+        samples = make_dataset(str(folder), found, extensions=IMG_EXTENSIONS)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: {' '.join(str(error).split())}; every class folder needs images") from error
+    labels = np.array([label for _, label in samples], dtype=np.int64)
+    return Part(images=tuple(Path(path) for path, _ in samples), labels=labels)
+
+
 _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "mnist": lambda root, _: _idx(root, "MNIST", registry.CLASSES_DIGITS),
     "fashion-mnist": lambda root, _: _idx(root, "FashionMNIST", registry.CLASSES_FASHION),
@@ -194,4 +225,5 @@ _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "svhn": lambda root, _: _svhn(root),
     "gtsrb": lambda root, _: _gtsrb(root),
     "imagenette": _imagenette,
+    "restricted-imagenet": _restricted_imagenet,
 }

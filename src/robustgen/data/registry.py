@@ -41,6 +41,20 @@ CLASSES_IMAGENETTE = {
     "n03888257": "parachute",
 }
 
+# The classes of Restricted ImageNet (Tsipras et al. 2019), in their order, each with its first and last WordNet id.
+# ImageNet's classes are ordered by these ids: dogs are its classes 151 to 268, of 0 to 999.
+CLASSES_RESTRICTED_IMAGENET = {
+    "dog": ("n02085620", "n02113978"),
+    "cat": ("n02123045", "n02124075"),
+    "frog": ("n01641577", "n01644900"),
+    "turtle": ("n01664065", "n01669191"),
+    "bird": ("n01795545", "n01860187"),
+    "primate": ("n02480495", "n02494079"),
+    "fish": ("n02514041", "n02655020"),
+    "crab": ("n01978287", "n01981276"),
+    "insect": ("n02165105", "n02268443"),
+}
+
 # Imagenette's published variants and the length of the shorter image side, in pixels, smallest first.
 # The last one keeps the original pictures. 64 is no official variant; a mirror may hold it.
 IMAGENETTE_SIDES = {"imagenette2-64": 64, "imagenette2-160": 160, "imagenette2-320": 320, "imagenette2": 10**6}
@@ -187,6 +201,16 @@ _ALL = (
         archives=("imagenette2-160.tgz",),
         fit="crop",
     ),
+    DataSet(
+        name="restricted-imagenet",
+        title="nine groups of ImageNet's classes",
+        num_classes=9,
+        shape=None,
+        sizes=(257748, 10150),
+        licence="ImageNet's terms: non-commercial research",
+        layout=("restricted-imagenet/train", "restricted-imagenet/val"),
+        fit="crop",
+    ),
 )
 
 DATASETS: dict[str, DataSet] = {each.name: each for each in _ALL}
@@ -225,6 +249,8 @@ def raw_paths(name: str, root: Path, size: int | None = None) -> tuple[Path, ...
         enough = [v for v, side in IMAGENETTE_SIDES.items() if size is not None and side >= size]
         others = [v for v in reversed(IMAGENETTE_SIDES) if v not in enough]
         layouts = [(f"{variant}/train", f"{variant}/val") for variant in enough + others]
+    elif name == "restricted-imagenet":
+        layouts.append(("imagenet/train", "imagenet/val"))  # the whole of ImageNet, of which it is a part
     for layout in layouts:
         paths = tuple(root / each for each in layout)
         if paths and all(path.exists() for path in paths):

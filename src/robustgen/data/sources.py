@@ -17,6 +17,7 @@ from robustgen.io import sha256
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 EMBEDDED = "digits"
+BY_HAND = "restricted-imagenet"  # ImageNet's terms leave no download without an account
 
 
 def find(name: str, size: int | None = None, root: Path | None = None) -> Source:
@@ -49,6 +50,8 @@ def whereabouts(name: str) -> tuple[bool, str]:
         return True, "Debian's dataset-fashion-mnist"
     if cached := _cached(name):
         return True, str(cached)
+    if name == BY_HAND:
+        return False, "your own copy of ImageNet"
     return False, f"mirror {place}, or download" if isinstance(place, str) else "download (torchvision)"
 
 
@@ -66,6 +69,11 @@ def _search(name: str, size: int | None) -> Source:
 
 def _bring(name: str, size: int | None, place: Path | str | None) -> Path:
     """Bring the raw files into the cache, from the mirror or by download; one line of UserError if neither works."""
+    if name == BY_HAND:
+        raise UserError(
+            f"{name} is not at hand and has no download; get ImageNet (ILSVRC 2012) from image-net.org, unpack it as "
+            f"imagenet/train/WNID/*.JPEG and imagenet/val/WNID/*.JPEG, and set {MIRROR} to the folder above imagenet"
+        )
     told = []
     if place is not None:
         try:
@@ -97,7 +105,8 @@ def _verify(source: Source, known: registry.DataSet) -> None:
 
 
 def _packed(name: str, place: Path) -> bool:
-    return any(all((place / path).is_file() for path in registry.archive_paths(name, size)) for size in _sizes(name))
+    published = [registry.archive_paths(name, size) for size in _sizes(name)]
+    return any(paths and all((place / path).is_file() for path in paths) for paths in published)
 
 
 def _cached(name: str) -> Path | None:

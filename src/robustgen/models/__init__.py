@@ -18,7 +18,18 @@ from torch import nn
 from robustgen.errors import UserError
 from robustgen.io import load_weights, save_weights
 
-ARCHITECTURES = ("igebm", "jem", "ncsnv2", "nijkamp", "resnet10", "wide_resnet")
+ARCHITECTURES = (
+    "detectors",
+    "igebm",
+    "jem",
+    "madry_cnn",
+    "madry_resnet",
+    "ncsnv2",
+    "nijkamp",
+    "resnet10",
+    "resnet50",
+    "wide_resnet",
+)
 
 
 def config_type(arch: str) -> type[Any]:

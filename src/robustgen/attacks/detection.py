@@ -1,0 +1,243 @@
+"""Attacks on a classifier with one detector a class, f and H (Yin, Kolouri & Rohde 2020, Sec. 4.2).
+
+z_f and z_h are the logits (N, K) of classifier and detectors, z_h[k] being detector k's (Eq. 13); y (N,) are labels.
+Integrated detection predicts k = argmax z_f, generative detection k = argmax z_h; both accept where z_h[k] >= T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from robustgen.attacks.ball import Norm
+from robustgen.attacks.base import BallAttack, BallOptions
+from robustgen.attacks.first_order import Rule, better, check_rule, climb, climb_best
+from robustgen.attacks.objectives import cross_entropy, margin
+from robustgen.errors import UserError
+from robustgen.options import Ratio
+from robustgen.replicates import check_finite, in_company
+
+Way = Literal["integrated", "generative"]
+Values = Callable[[Tensor, Tensor, Tensor], Tensor]  # z_f (N, K), z_h (N, K), y (N,) -> values to raise (N,)
+
+MARGIN = 0.01  # by which a targeted attack wants the predicting network misled before it turns to the detector
+
+
+def evade_classifier(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """Eq. 12: the best wrong logit of f less that of y; knows nothing of the detectors."""
+    del z_h
+    return margin(z_f, y)
+
+
+def evade_detector(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """Eq. 14: the largest logit of a wrong class's detector; knows nothing of f."""
+    del z_f
+    return best_wrong(z_h, y)
+
+
+def combined16(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """Eq. 16: f against Carlini & Wagner's (2017a) classifier g of K + 1 classes, the last for detected images."""
+    detected = (1 - best_wrong(z_h, y)) * z_f.amax(1)  # Eq. 15
+    return best_wrong(z_f, y) - torch.maximum(z_f.amax(1), detected)
+
+
+def combined17(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """Eq. 17: Eq. 12 while f is right, Eq. 14 where it is wrong; per image."""
+    behind = margin(z_f, y)
+    return torch.where(behind <= 0, behind, best_wrong(z_h, y))
+
+
+def targeted(z: Tensor, z_h: Tensor, target: Tensor) -> Tensor:
+    """Towards `target` (N,), after Tramèr et al. 2020: first the predicting logits z (N, K), then the detector's.
+
+    Raises the lead of the target in z (z_f of integrated, z_h of generative detection) up to 0.01, and from there on
+    z_h of the target.
+    """
+    lead = -margin(z, target)
+    return torch.where(lead <= MARGIN, lead, z_h.gather(1, target[:, None]).squeeze(1))
+
+
+def best_wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """(N,) the largest of the logits (N, K) but y's."""
+    others = torch.arange(logits.shape[1], device=logits.device) != y[:, None]
+    return logits.where(others, -torch.inf).amax(1)
+
+
+def accepted(z: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """(N,) z_h of the predicted class, argmax z, where that is wrong; −inf where it is right.
+
+    An image breaks the defence at every threshold T that is no larger.
+    """
+    predicted = z.argmax(1)
+    logit = z_h.gather(1, predicted[:, None]).squeeze(1)
+    return logit.masked_fill(predicted == y, -torch.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What an attack raises, and against which way of detection it is meant."""
+
+    source: str  # where it is from
+    ways: tuple[Way, ...]
+    value: Values | None  # None: `targeted`, towards every wrong class in turn
+    needs_classifier: bool  # whether it reads z_f
+    needs_detectors: bool = True  # whether it reads z_h
+
+
+ATTACKS: dict[str, Kind] = {
+    "classifier": Kind(
+        source="Eq. 12", ways=("integrated",), value=evade_classifier, needs_classifier=True, needs_detectors=False
+    ),
+    "detector": Kind(source="Eq. 14", ways=("integrated", "generative"), value=evade_detector, needs_classifier=False),
+    "combined16": Kind(source="Eq. 16", ways=("integrated",), value=combined16, needs_classifier=True),
+    "combined17": Kind(source="Eq. 17", ways=("integrated",), value=combined17, needs_classifier=True),
+    "ce": Kind(
+        source="cross-entropy of z_H (Fig. 8)",
+        ways=("generative",),
+        value=lambda z_f, z_h, y: cross_entropy(z_h, y),
+        needs_classifier=False,
+    ),
+    "cw": Kind(
+        source="Eq. 12 of z_H (Fig. 8)",
+        ways=("generative",),
+        value=lambda z_f, z_h, y: margin(z_h, y),
+        needs_classifier=False,
+    ),
+    "multi-integrated": Kind(
+        source="multi-targeted (Tramèr et al. 2020)", ways=("integrated",), value=None, needs_classifier=True
+    ),
+    "multi-generative": Kind(
+        source="multi-targeted (Tramèr et al. 2020)", ways=("generative",), value=None, needs_classifier=False
+    ),
+}
+
+
+def check_attack(name: str) -> None:
+    """Raise UserError for the name of no attack."""
+    if name not in ATTACKS:
+        raise UserError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(BallOptions):
+    name: str = "combined17"  # one of ATTACKS
+    alpha: Ratio = 2 / 255  # length of a step in the norm, or Adam's learning rate, pixel units
+    steps: int = 10  # of every climb
+    rule: Rule = "steepest"
+    restarts: int = 1  # climbs from random starts; of each image the best is kept
+    random_start: bool = True  # start uniformly in the ball rather than at the image
+    way: Way | None = None  # by whose rule the best is found; None: generative for attacks on nothing else
+
+    def __post_init__(self) -> None:
+        check_attack(self.name)
+        check_rule(self.rule)
+        super().__post_init__()
+        if self.restarts < 1 or (self.restarts > 1 and not self.random_start):
+            raise UserError(f"{self.name} needs restarts >= 1, and 1 without a random start, not {self.restarts}")
+        ways = ATTACKS[self.name].ways
+        if self.way is not None and self.way not in ways:
+            raise UserError(f"{self.name} is an attack on {' and '.join(ways)} detection, not {self.way}")
+
+    @property
+    def predictor(self) -> Way:
+        """The way of detection by whose predictions the best image is found."""
+        return self.way or ATTACKS[self.name].ways[0]
+
+
+class Networks(nn.Module):
+    """f and H together: images (N, C, H, W) -> (z_f, z_h), each (N, K)."""
+
+    def __init__(self, classifier: nn.Module, detectors: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self.detectors = detectors
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return in_company(self.classifier, x), in_company(self.detectors, x)
+
+
+class DetectionAttack(BallAttack):
+    """The attacks of 'GAT: Generative Adversarial Training' (Sec. 4.2), and Tramèr et al.'s (arXiv 2002.08347) on it.
+
+    `name` is one of ATTACKS. The paper's own return their last iterate, of several restarts the one of the largest
+    `accepted`. The multi-targeted ones climb towards every wrong class and return the image of the largest `accepted`
+    among x itself and all iterates of all targets and restarts: x where nothing broke.
+    L∞ and L2. Options: eps, alpha (pixel units), norm, steps, rule, restarts, random_start, way, seed.
+    Example: `DetectionAttack("combined17", f, H, norm="linf", eps=0.3, alpha=0.01, steps=100)(images, labels)`.
+    """
+
+    Options = Options
+
+    def __init__(
+        self,
+        name: str,
+        classifier: nn.Module,
+        detectors: nn.Module,
+        *,
+        norm: Norm,
+        eps: float,
+        alpha: float,
+        steps: int,
+        **options: Any,
+    ) -> None:
+        labels = tuple(getattr(detectors, "labels", ()))
+        if labels != tuple(range(len(labels))):
+            raise UserError(f"an attack needs a detector of every class, and these are of {labels}; load them all")
+        chosen = {"name": name, "norm": norm, "eps": eps, "alpha": alpha, "steps": steps, **options}
+        super().__init__(Networks(classifier, detectors), **chosen)
+        self.kind = ATTACKS[name]
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        run = self._all_targets if self.kind.value is None else self._last
+        adversarial, score = run(x, y)
+        for _ in range(1, self.options.restarts):
+            adversarial, score = better(adversarial, score, *run(x, y))
+        return adversarial
+
+    def _last(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """One climb's last iterate, and what is accepted of it."""
+        value = self.kind.value
+        assert value is not None
+        images = climb(lambda there: value(*self._read(there), y), x, **self._climb(x))
+        with torch.no_grad():
+            return images, self._accepted(images, y)
+
+    def _all_targets(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The most accepted of x and of the iterates of one climb a wrong class, and its logit."""
+        with torch.no_grad():
+            classes = in_company(self.model.detectors, x).shape[1]
+            best, score = x, self._accepted(x, y)
+        for rank in range(1, classes):
+            objective = partial(self._towards, y=y, target=(y + rank) % classes)
+            best, score = better(best, score, *climb_best(objective, x, **self._climb(x)))
+        return best, score
+
+    def _towards(self, images: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        z_f, z_h = self._read(images)
+        z = z_f if self.options.predictor == "integrated" else z_h
+        return targeted(z, z_h, target), accepted(z.detach(), z_h.detach(), y)
+
+    def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """z_f and z_h as far as the attack reads them; empty where it does not."""
+        nothing = images.new_empty(0)
+        z_f = in_company(self.model.classifier, images) if self.kind.needs_classifier else nothing
+        z_h = in_company(self.model.detectors, images) if self.kind.needs_detectors else nothing
+        return z_f, z_h
+
+    def _accepted(self, images: Tensor, y: Tensor) -> Tensor:
+        """What is accepted of images; UserError where logits are not finite."""
+        z = z_h = in_company(self.model.detectors, images)
+        if self.options.predictor == "integrated":
+            z = in_company(self.model.classifier, images)
+        check_finite(torch.cat([z, z_h], 1), "logits under attack", "; train the attacked networks again")
+        return accepted(z, z_h, y)
+
+    def _climb(self, x: Tensor) -> dict[str, Any]:
+        o = self.options
+        start = self.uniform_start(x) if o.random_start else None
+        return {"ball": self.ball, "alpha": o.alpha, "steps": o.steps, "rule": o.rule, "start": start}

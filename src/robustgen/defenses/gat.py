@@ -1,0 +1,115 @@
+"""Detection and classification by one detector a class, with a reject option (GAT, Yin et al. 2020, Sec. 3).
+
+A network says the class k of an image, and the image is accepted where the logit of detector d_k is at least T.
+Integrated: a classifier f says it. Generative (Eq. 9): the detectors themselves do, as unnormalised densities p(x|k).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from robustgen.data.images import check_images
+from robustgen.errors import UserError
+from robustgen.models import evaluating
+from robustgen.protocols import Classifier
+
+REJECTED = -1  # in place of a class
+
+
+class Rejecting(nn.Module, ABC):
+    """Base of both: images (N, C, H, W) in [0, 1] -> logits (N, K) of what predicts; a `Defense` and a `Detector`.
+
+    `detectors` map images to logits z_H (N, K), one column a class. At `threshold` −inf nothing is rejected.
+    """
+
+    classifier: Classifier
+    draws = 1
+
+    def __init__(self, detectors: nn.Module, threshold: float = -math.inf, *, batch: int = 256) -> None:
+        super().__init__()
+        if math.isnan(threshold) or batch < 1:
+            raise UserError(f"threshold is {threshold} and batch {batch}; give a number, and at least 1 image")
+        self.detectors = detectors
+        self.threshold = threshold
+        self.batch = batch
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """The logits that predict, differentiable."""
+
+    def purify(self, x: Tensor) -> Tensor:
+        """x itself."""
+        return x
+
+    @torch.no_grad()
+    def decide(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted classes k (N,) int64, and the logits of their detectors z_{d_k}(x) (N,)."""
+        check_images(x)
+        with evaluating(self):
+            parts = [self._decide(each) for each in x.split(self.batch)]
+        predicted, logits = (torch.cat(values) for values in zip(*parts, strict=True))
+        if not logits.isfinite().all():
+            raise UserError("the detectors' logits are NaN or infinite for some images; their training diverged")
+        return predicted, logits
+
+    def _decide(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        predicted = self(x).argmax(1)
+        return predicted, self.detectors(x).gather(1, predicted[:, None])[:, 0]
+
+    def score(self, x: Tensor) -> Tensor:
+        """z_{d_k}(x) (N,): higher means more natural."""
+        return self.decide(x)[1]
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Classes (N,) int64, REJECTED (−1) where the logit is below the threshold."""
+        predicted, logits = self.decide(x)
+        return torch.where(logits >= self.threshold, predicted, REJECTED)
+
+    def fit(self, validation: Tensor, share: float = 0.95) -> Self:
+        """Set the threshold to the largest that accepts at least `share` of natural validation images."""
+        self.threshold = threshold_for(self.score(validation), share)
+        return self
+
+
+class Generative(Rejecting):
+    """The detectors alone: k = argmax z_{d_k}(x) (Eq. 9)."""
+
+    def __init__(self, detectors: nn.Module, threshold: float = -math.inf, *, batch: int = 256) -> None:
+        super().__init__(detectors, threshold, batch=batch)
+        self.classifier = detectors
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.detectors(x)
+        return logits
+
+
+class Integrated(Rejecting):
+    """A classifier f and the detector of the class that it names (Sec. 3)."""
+
+    def __init__(
+        self, classifier: nn.Module, detectors: nn.Module, threshold: float = -math.inf, *, batch: int = 256
+    ) -> None:
+        super().__init__(detectors, threshold, batch=batch)
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(x)
+
+
+def threshold_for(logits: Tensor, share: float = 0.95) -> float:
+    """The largest T that at least `share` of the natural logits (N,) reach.
+
+    Raises UserError for no logits, logits that are not finite, and shares outside (0, 1].
+    """
+    values = logits.detach().double().flatten().cpu()
+    if not len(values) or not values.isfinite().all():
+        raise UserError("a threshold needs finite logits of natural validation images, at least one")
+    if not 0 < share <= 1:
+        raise UserError(f"share is {share}; give one in (0, 1]")
+    accepted = math.ceil(share * len(values) - 1e-9)  # 0.95 · 20 is 19, whatever the last bit says
+    return float(values.sort(descending=True).values[accepted - 1])

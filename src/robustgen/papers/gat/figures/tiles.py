@@ -1,0 +1,113 @@
+"""What the figures of GAT share: images set in named rows and columns, wrapped titles, an axis for rare events."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator
+
+from robustgen.papers.drawing import TRAINED, show
+from robustgen.papers.gat.study import Synthesis, share
+from robustgen.papers.gat.words import attack_words
+
+SMALL = 8  # points of titles; a letter of theirs is about 1/17 inch wide
+FRAME = "framed: an independent classifier takes it for the class"
+UNBROKEN = "\u00a0"  # a space at which no line is wrapped
+GAP, TEXT = 1.15, 0.3  # of an image's side: its share of the picture, the room for a text above it
+Line = tuple[object, ...]
+
+
+def wrapped(text: str, inches: float) -> str:
+    """Each line of a small text wrapped to a width."""
+    width = max(12, int(17 * inches))
+    return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
+
+
+def title(axes: Any, text: str, inches: float, **options: Any) -> None:
+    """A small title, wrapped to a width."""
+    axes.set_title(wrapped(text, inches), fontsize=SMALL, **options)
+
+
+def tiles(
+    axes: Any,
+    images: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str] = (),
+    *,
+    texts: Sequence[Sequence[str]] | None = None,
+    framed: np.ndarray | None = None,
+) -> None:
+    """Images (R, C, channels, H, W), clipped to [0, 1], as one picture; texts (R, C) stand above, some are framed."""
+    down, across, channels, height, width = images.shape
+    gap, above = max(3, height // 10), 0 if texts is None else round(TEXT * height)
+    step = (above + height + gap, width + gap)
+    canvas = np.ones((down * step[0] - gap, across * step[1] - gap, 3))
+    shown = np.clip(np.nan_to_num(images.astype(np.float32)), 0, 1)
+    shown = np.repeat(shown, 3, axis=2) if channels == 1 else shown
+    for r, c in np.ndindex(down, across):
+        top, left = r * step[0] + above, c * step[1]
+        canvas[top : top + height, left : left + width] = shown[r, c].transpose(1, 2, 0)
+        if framed is not None and framed[r, c]:
+            corner = (left - 0.5 - gap / 4, top - 0.5 - gap / 4)
+            axes.add_patch(Rectangle(corner, width + gap / 2, height + gap / 2, fill=False, ec=TRAINED, lw=1))
+        if texts is not None:
+            place = (left + width / 2 - 0.5, top - 0.05 * height - 0.5)
+            axes.text(*place, texts[r][c], ha="center", va="bottom", fontsize=6.5)
+    show(axes, canvas)
+    axes.set_yticks([r * step[0] + above + height / 2 - 0.5 for r in range(down)], rows, fontsize=7.5)
+    if columns:
+        axes.set_xticks([c * step[1] + width / 2 - 0.5 for c in range(across)], columns, fontsize=7.5)
+        axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    tall, wide, _ = canvas.shape
+    axes.set(
+        xlim=(-0.5 - gap / 2, wide - 0.5 + gap / 2), ylim=(tall - 0.5 + gap / 2, -0.5 - gap / 2)
+    )  # room for frames
+
+
+def extent(down: int, across: int, side: float, *, texts: bool = False) -> tuple[float, float]:
+    """Width and height in inches of so many tiles, each of them a square of a side, with or without room for texts."""
+    return side * GAP * across, side * (GAP + TEXT * texts) * down
+
+
+def one_of_each(labels: np.ndarray) -> np.ndarray:
+    """Rows of the first image of every class, ascending."""
+    return np.asarray(np.unique(labels, return_index=True)[1])
+
+
+def trained_words(study: Synthesis) -> str:
+    """The adversary that a model of a synthesis study was trained against; empty where its file does not tell."""
+    training = study.config.get("training") or {}
+    adversary = training.get("recipe", training).get("adversary") or {}
+    if "eps" not in adversary:
+        return ""
+    if not adversary["eps"]:
+        return "trained on natural images"
+    return f"trained with {attack_words({'norm': 'linf', **adversary})}"
+
+
+def settings(name: str, *words: str) -> str:
+    """A model's name with what is known of its settings."""
+    known = "; ".join(word for word in words if word)
+    return f"{name}: {known}" if known else name
+
+
+def shares(which: np.ndarray) -> str:
+    """The share (N,) for which something is so in words, with its exact 95 % interval."""
+    found = share(which)
+    return f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]".replace(" ", UNBROKEN)
+
+
+def rare_axis(axes: Any, n: int, label: str) -> None:
+    """A logarithmic axis of percentages of n images, linear below one of them so that 0 has a place."""
+    least = 100 / max(n, 2)
+    axes.set_xscale("symlog", base=10, linthresh=least, linscale=0.4)
+    ticks = [0.0, *(tick for tick in (0.01, 0.1, 1, 10, 100) if tick >= least)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(-0.25 * least, 115)
+    axes.set_xlabel(label)

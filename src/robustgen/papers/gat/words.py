@@ -1,0 +1,66 @@
+"""The attacks of Sec. 4 and the settings of attacks, detectors and their training in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from robustgen.papers.words import NORMS, pixels, plural
+
+MNIST, CIFAR, IMAGENET = "MNIST", "CIFAR-10", "Restricted ImageNet"  # the paper's data sets
+WAYS = ("integrated", "generative")  # k by the classifier f (Sec. 3), or by the detectors themselves (Sec. 3.1)
+SHARE = 0.95  # of clean images that the threshold accepts, where a table needs one threshold
+RULES = {"adam": "Adam on δ", "steepest": "normalised steepest descent"}
+STARTS = {"image": "from the image", "random": "from random points"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An attack on detection: its name in tables, and whether the paper has it."""
+
+    name: str
+    papers: bool = True
+
+
+ATTACKS = {
+    "classifier": Kind("classifier attack (Eq. 12)"),
+    "detector": Kind("detector attack (Eq. 14)"),
+    "combined16": Kind("combined attack (Eq. 16)"),
+    "combined17": Kind("combined attack (Eq. 17)"),
+    "ce": Kind("cross-entropy of the detectors' logits"),
+    "cw": Kind("CW margin of the detectors' logits"),
+    "multi-integrated": Kind("multi-targeted attack (Tramèr et al. 2020)", papers=False),
+    "multi-generative": Kind("multi-targeted attack (Tramèr et al. 2020)", papers=False),
+}
+MADE_FOR = {  # the attacks that were made against each way of detection; the first is the paper's strongest
+    "integrated": ("combined17", "combined16", "detector", "classifier", "multi-integrated"),
+    "generative": ("detector", "ce", "cw", "multi-generative"),
+}
+PAPERS_STRONGEST = {way: names[0] for way, names in MADE_FOR.items()}
+
+
+def radius_words(norm: str, eps: float) -> str:
+    """A ball: L∞ eps 8/255, L2 eps 2.5."""
+    return f"{NORMS.get(norm, norm)} eps {pixels(eps) if norm == 'linf' else f'{eps:.4g}'}"
+
+
+def length(norm: str, value: float) -> str:
+    """A step size in the unit of its radius."""
+    return pixels(value) if norm == "linf" else f"{value:.4g}"
+
+
+def attack_words(point: Mapping[str, Any]) -> str:
+    """A PGD attack: ball, rule, updates of which size, where it begins, restarts; fields that are missing are left
+    out.
+    """
+    norm = str(point["norm"])
+    words = [radius_words(norm, float(point["eps"]))]
+    words += [RULES.get(str(point["rule"]), str(point["rule"]))] if "rule" in point else []
+    words += [f"{plural(int(point['steps']), 'update')} of {length(norm, float(point['alpha']))}"]
+    if "starts" in point:
+        random = str(point["starts"]) == "random"
+        words += [
+            f"best of {plural(int(point['restarts']), 'random start')}" if random else STARTS[str(point["starts"])]
+        ]
+    return ", ".join(words)
