@@ -37,6 +37,7 @@ class Recipe:
     warmup: int = 500  # the first of them see negatives where they are, in generative training too; as there
     batch: int = 1000  # points of either class in an update
     lr: float = 5e-4  # learning rate of Adam
+    decay: bool = False  # let it fall linearly to nothing; constant in the notebooks
     eps: Ratio = 0.5  # L∞ radius in which negatives move
     steps: int = 10  # ascent steps
     alpha: Ratio = 0.05  # length of a step of every coordinate
@@ -114,7 +115,7 @@ def train_densities(
     is named by (seed, update or pass). Resumes from `checkpoint`. Raises UserError where a loss is not finite.
     """
     networks = Networks([*seeds, *seeds], positives.shape[2], recipe.hidden, recipe.layers).to(device)
-    optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.lr)
+    optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.lr, fused=True)
     feeds = [
         Feed(own, others, seed, recipe.batch) for own, others, seed in zip(positives, negatives, seeds, strict=True)
     ]
@@ -166,6 +167,9 @@ def train_step(
     """One update of all networks on positives and negatives (S, M, D); the losses (S, 2), detached, on the CPU."""
     moved = others if update < recipe.warmup else perturbed(networks, others, seeds, update, recipe)
     x = torch.cat([torch.cat([own, own]), torch.cat([moved, others])], 1)
+    if recipe.decay:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * (1 - update / recipe.updates)
     optimizer.zero_grad(set_to_none=True)
     found = losses(*networks(x).split([own.shape[1], others.shape[1]], 1))
     if not bool(found.isfinite().all()):
