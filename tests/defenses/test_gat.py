@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustgen.defenses.gat import REJECTED, Generative, Integrated, Rejecting, threshold_for
+from robustgen.defenses.gat import REJECTED, Generative, Integrated, Rejecting
 from robustgen.errors import UserError
 from robustgen.models import detectors, madry_cnn
-from robustgen.protocols import Defense, Detector
+from robustgen.protocols import Detector
 
 
 class Pixels(nn.Module):
@@ -55,12 +55,6 @@ def test_threshold_is_accepted_itself_and_logits_keep_their_decimals() -> None:
     assert Generative(Pixels(), threshold=0.75).predict(x).tolist() == [0, REJECTED]
 
 
-@pytest.mark.parametrize(("share", "accepted"), [(0.95, 19), (1.0, 20), (0.5, 10), (0.01, 1), (0.951, 20)])
-def test_threshold_accepts_at_least_the_share_and_no_more_than_it_must(share: float, accepted: int) -> None:
-    logits = torch.arange(20.0)[torch.randperm(20, generator=torch.Generator().manual_seed(0))]
-    assert int((logits >= threshold_for(logits, share)).sum()) == accepted
-
-
 def test_fit_uses_the_scores_of_the_images() -> None:
     x = images(*((i / 20, 0.0, 0.0) for i in range(1, 21)))
     defense = Generative(Pixels()).fit(x, 0.9)
@@ -82,18 +76,11 @@ def test_they_are_defences_and_detectors_and_results_do_not_depend_on_the_batch(
         defense.batch = 2
         for parts, all_at_once in zip(defense.decide(x), whole, strict=True):
             assert torch.equal(parts, all_at_once)
-    _: type[Defense] = Generative
-
-
-@pytest.mark.parametrize("logits", [torch.tensor([]), torch.tensor([1.0, math.nan])])
-def test_threshold_of_nothing_or_of_nan_is_refused(logits: Tensor) -> None:
-    with pytest.raises(UserError, match="finite logits"):
-        threshold_for(logits)
 
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(UserError, match="share"):
-        threshold_for(torch.ones(3), 0.0)
+        Generative(Pixels()).fit(images((0.5, 0.0, 0.0)), 0.0)
     with pytest.raises(UserError, match="threshold is nan"):
         Generative(Pixels(), math.nan)
     with pytest.raises(UserError, match="at least 1 image"):

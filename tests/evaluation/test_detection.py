@@ -16,7 +16,6 @@ from robustgen.evaluation.detection import (
     error,
     false_positive_rate,
     rates,
-    threshold_for,
     true_positive_rate,
 )
 from robustgen.evaluation.statistics import auc, proportion
@@ -69,28 +68,6 @@ def test_curves_are_the_single_rates(seed: int, n: int) -> None:
     assert (np.diff(found.wrong[order]) <= 0).all()
 
 
-@settings(max_examples=100, deadline=None)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 60), share=st.sampled_from([0.01, 0.07, 0.5, 0.9, 0.95, 1.0]))
-def test_threshold_is_the_largest_of_its_share(seed: int, n: int, share: float) -> None:
-    values = logits(seed, n)[:, 0]
-    threshold = threshold_for(values, share)
-    assert (values >= threshold).mean() >= share - 1e-12
-    above = values[values > threshold]
-    if len(above):
-        assert (values >= above.min()).mean() < share
-    assert threshold in values
-
-
-def test_threshold_counts_without_rounding() -> None:
-    values = np.arange(100, dtype=np.float32)
-    assert threshold_for(values) == 5
-    assert threshold_for(values, 0.07) == 93  # though 0.07 · 100 is a little more than 7
-    assert threshold_for(values, 1) == 0
-    assert true_positive_rate(values, threshold_for(values)).value == 0.95
-    fine = np.random.default_rng(0).normal(size=1000).astype(np.float32)
-    assert true_positive_rate(fine, threshold_for(fine)).value == 0.95  # a float32 logit met by its double
-
-
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 40), m=st.integers(1, 40))
 def test_auc_is_scikit_learn_s_with_ties(seed: int, n: int, m: int) -> None:
@@ -108,11 +85,8 @@ def test_what_the_user_can_mend() -> None:
         decide(np.zeros(3), np.zeros(3))
     with pytest.raises(UserError, match="logits are NaN; find where they arise"):
         decide(np.zeros((1, 2)), np.array([[0, math.nan]]))
-    for share in (0.0, 1.1, math.nan):
-        with pytest.raises(UserError, match="give a share of images above 0, up to 1"):
-            threshold_for(LOGIT, share)
     with pytest.raises(UserError, match=r"rates need vectors of one length, at least 1, not \(0,\)"):
-        threshold_for(np.zeros(0))
+        true_positive_rate(np.zeros(0), 0.0)
     with pytest.raises(UserError, match=r"rates need vectors of one length, at least 1, not \(6,\), \(6,\), \(5,\)"):
         error(PREDICTED, LOGIT, LABELS[:5], 0.0)
     with pytest.raises(UserError, match="logits are NaN"):

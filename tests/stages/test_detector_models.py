@@ -76,7 +76,7 @@ def test_detectors_of_a_file_and_of_a_folder(bank_of: Callable[..., Detectors], 
         (
             "bank.safetensors",
             {"arch": "resnet50"},
-            "detectors of the kind madry_cnn, not the resnet50 asked for; set member_arch",
+            "detectors of the kind madry_cnn, not the resnet50 asked for; name the one it holds",
         ),
         ("parts", {"complete": True}, "no detectors of the classes 2"),
         ("many.safetensors", {}, "data.npz has 4 classes where the detectors in .*many.safetensors are for 5"),

@@ -83,7 +83,7 @@ class Kind:
     """What an attack raises, and against which way of detection it is meant."""
 
     source: str  # where it is from
-    ways: tuple[Way, ...]
+    ways: tuple[Way, ...]  # of restarts, the first finds the best
     value: Values | None  # None: `targeted`, towards every wrong class in turn
     needs_classifier: bool  # whether it reads z_f
     needs_detectors: bool = True  # whether it reads z_h
@@ -93,7 +93,7 @@ ATTACKS: dict[str, Kind] = {
     "classifier": Kind(
         source="Eq. 12", ways=("integrated",), value=evade_classifier, needs_classifier=True, needs_detectors=False
     ),
-    "detector": Kind(source="Eq. 14", ways=("integrated", "generative"), value=evade_detector, needs_classifier=False),
+    "detector": Kind(source="Eq. 14", ways=("generative", "integrated"), value=evade_detector, needs_classifier=False),
     "combined16": Kind(source="Eq. 16", ways=("integrated",), value=combined16, needs_classifier=True),
     "combined17": Kind(source="Eq. 17", ways=("integrated",), value=combined17, needs_classifier=True),
     "ce": Kind(
@@ -131,7 +131,7 @@ class Options(BallOptions):
     rule: Rule = "steepest"
     restarts: int = 1  # climbs from random starts; of each image the best is kept
     random_start: bool = True  # start uniformly in the ball rather than at the image
-    way: Way | None = None  # by whose rule the best is found; None: generative for attacks on nothing else
+    way: Way | None = None  # by whose predictions the best is found; None: the first of the attack's ways
 
     def __post_init__(self) -> None:
         check_attack(self.name)
@@ -186,8 +186,11 @@ class DetectionAttack(BallAttack):
         **options: Any,
     ) -> None:
         labels = tuple(getattr(detectors, "labels", ()))
-        if labels != tuple(range(len(labels))):
-            raise UserError(f"an attack needs a detector of every class, and these are of {labels}; load them all")
+        classes = getattr(getattr(detectors, "config", None), "classes", len(labels))
+        if labels and labels != tuple(range(classes)):
+            raise UserError(
+                f"an attack needs a detector of each of {classes} classes, and these are of {labels}; load them all"
+            )
         chosen = {"name": name, "norm": norm, "eps": eps, "alpha": alpha, "steps": steps, **options}
         super().__init__(Networks(classifier, detectors), **chosen)
         self.kind = ATTACKS[name]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.data.images import check_images
+from robustgen.defenses.detectors.threshold import accepting_threshold
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.protocols import Classifier
@@ -72,7 +73,7 @@ class Rejecting(nn.Module, ABC):
 
     def fit(self, validation: Tensor, share: float = 0.95) -> Self:
         """Set the threshold to the largest that accepts at least `share` of natural validation images."""
-        self.threshold = threshold_for(self.score(validation), share)
+        self.threshold = accepting_threshold(self.score(validation).cpu().numpy(), share)
         return self
 
 
@@ -99,17 +100,3 @@ class Integrated(Rejecting):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(x)
-
-
-def threshold_for(logits: Tensor, share: float = 0.95) -> float:
-    """The largest T that at least `share` of the natural logits (N,) reach.
-
-    Raises UserError for no logits, logits that are not finite, and shares outside (0, 1].
-    """
-    values = logits.detach().double().flatten().cpu()
-    if not len(values) or not values.isfinite().all():
-        raise UserError("a threshold needs finite logits of natural validation images, at least one")
-    if not 0 < share <= 1:
-        raise UserError(f"share is {share}; give one in (0, 1]")
-    accepted = math.ceil(share * len(values) - 1e-9)  # 0.95 · 20 is 19, whatever the last bit says
-    return float(values.sort(descending=True).values[accepted - 1])

@@ -1,4 +1,4 @@
-"""Detection and classification with a reject option: thresholds and rates (Yin, Kolouri & Rohde 2020, Sec. 4.2, 4.3).
+"""Detection and classification with a reject option: rates at a threshold (Yin, Kolouri & Rohde 2020, Sec. 4.2, 4.3).
 
 An image is predicted as class k and accepted where its logit, that of class k's detector, is at least a threshold T:
 k is argmax z_f in integrated, argmax z_H in generative detection. Rates are shares of all N images of a set.
@@ -6,15 +6,12 @@ k is argmax z_f in integrated, argmax z_H in generative detection. Rates are sha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from robustgen.errors import UserError
 from robustgen.evaluation.statistics import Estimate, proportion
-
-ROUNDING = 1e-9  # of share · n: 0.07 · 100 is not 7
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,6 @@ def decide(z: np.ndarray, z_h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         raise UserError("logits are NaN; find where they arise")
     predicted = z.argmax(1)
     return predicted, np.take_along_axis(z_h, predicted[:, None], 1)[:, 0]
-
-
-def threshold_for(logits: np.ndarray, share: float = 0.95) -> float:
-    """The largest T with at least `share` of the logits (N,) at or above it: on validation images the TPR asked for.
-
-    Raises UserError for a share outside (0, 1], and without logits.
-    """
-    if not 0 < share <= 1:
-        raise UserError(f"share is {share:g}; give a share of images above 0, up to 1")
-    ordered = np.sort(_checked(logits)[0])[::-1]
-    return float(ordered[math.ceil(share * len(ordered) - ROUNDING) - 1])
 
 
 def true_positive_rate(logit: np.ndarray, threshold: float) -> Estimate:

@@ -41,7 +41,7 @@ def load_bank(
     config = bank.config
     if arch is not None and config.member.arch != arch:
         raise UserError(
-            f"{path} holds detectors of the kind {config.member.arch}, not the {arch} asked for; set member_arch"
+            f"{path} holds detectors of the kind {config.member.arch}, not the {arch} asked for; name the one it holds"
         )
     check_shape(config, images, data, f"the detectors in {path}", "train some on it")
     if config.classes != images.num_classes:

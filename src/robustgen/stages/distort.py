@@ -100,12 +100,13 @@ def stored(options: Options, bank: Detectors) -> Store:
 
 def fitted(bank: Detectors, options: Options) -> tuple[float, float]:
     """T, fitted on the validation images, and the share of these that pass it as generative detection sees them."""
-    from robustgen.evaluation.detection import decide, threshold_for, true_positive_rate
+    from robustgen.defenses.detectors.threshold import accepting_threshold
+    from robustgen.evaluation.detection import decide, true_positive_rate
 
     validation = load_split(options.data, "validation")
     z = logits_of(bank, validation.images, options.batch, "logits of the detectors")
     _, logit = decide(z, z)
-    threshold = threshold_for(logit, options.share)
+    threshold = accepting_threshold(logit, options.share)
     return threshold, true_positive_rate(logit, threshold).value
 
 

@@ -30,12 +30,13 @@ class Options:
     out: Path
     """The npz file to write: uint8 NCHW images, labels and source positions of each split, class names."""
     name: str
-    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, imagenette (`robustgen datasets`
-    lists them), or folder for images of your own."""
+    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, imagenette, restricted-imagenet
+    (`robustgen datasets` lists them), or folder for images of your own."""
     root: Path | None = None
     """Only with --name folder: a folder of class folders, or of train and val or test folders of class folders."""
     size: int | None = None
-    """Side in pixels after bilinear resizing; left out, images keep their size. gtsrb and imagenette need it."""
+    """Side in pixels after bilinear resizing; left out, images keep their size. gtsrb and both parts of
+    ImageNet need it."""
     pad: int | None = None
     """Side in pixels after padding with zeros, image centred (MNIST: 28 to 32). Not together with --size."""
     crop: int | None = None

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from robustgen.defenses.detectors.threshold import fit_threshold
+from robustgen.defenses.detectors.threshold import accepting_threshold, fit_threshold
 from robustgen.errors import UserError
 
 RULES = {"g-mean": lambda tpr, fpr: np.sqrt(tpr * (1 - fpr)), "youden": lambda tpr, fpr: tpr - fpr}
@@ -75,3 +75,33 @@ def test_unusable_scores(bad):
 def test_unknown_rule():
     with pytest.raises(UserError, match="g-mean, youden"):
         fit_threshold(np.ones(2), np.zeros(2), "f1")
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 60), share=st.sampled_from([0.01, 0.07, 0.5, 0.9, 0.95, 1.0]))
+def test_accepting_threshold_is_the_largest_of_its_share(seed, n, share):
+    values = np.random.default_rng(seed).integers(-9, 9, n) / 4  # with ties
+    threshold = accepting_threshold(values, share)
+    assert (values >= threshold).mean() >= share - 1e-12
+    above = values[values > threshold]
+    if len(above):
+        assert (values >= above.min()).mean() < share
+    assert threshold in values
+
+
+def test_accepting_threshold_counts_without_rounding():
+    values = np.arange(100, dtype=np.float32)
+    assert accepting_threshold(values) == 5
+    assert accepting_threshold(torch.from_numpy(values), 0.07) == 93  # though 0.07 · 100 is a little more than 7
+    assert accepting_threshold(values, 1) == 0
+    fine = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    assert (fine >= accepting_threshold(fine)).mean() == 0.95  # a float32 logit is met by its double
+
+
+def test_accepting_threshold_names_what_is_wrong():
+    for share in (0.0, 1.1, math.nan):
+        with pytest.raises(UserError, match="give a share of images above 0, up to 1"):
+            accepting_threshold(np.ones(3), share)
+    for scores in (np.zeros(0), np.array([1.0, math.nan])):
+        with pytest.raises(UserError, match="needs finite natural scores"):
+            accepting_threshold(scores)

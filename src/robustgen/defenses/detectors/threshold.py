@@ -1,7 +1,11 @@
-"""The threshold of a detector, chosen on validation scores: an image is flagged as attacked where score ≤ t (Eq. 9)."""
+"""The threshold of a detector, chosen on validation scores.
+
+`fit_threshold` knows attacked images too; an image is flagged where score ≤ t (Robust-Generative, Eq. 9).
+`accepting_threshold` knows natural images only."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -12,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Rule = Literal["g-mean", "youden"]
+ROUNDING = 1e-9  # of share · n: 0.07 · 100 is not 7
 
 
 def fit_threshold(natural: Tensor | np.ndarray, adversarial: Tensor | np.ndarray, rule: Rule = "g-mean") -> float:
@@ -37,6 +42,18 @@ def fit_threshold(natural: Tensor | np.ndarray, adversarial: Tensor | np.ndarray
     # Equal splits may differ in the last bits: 0.3 − 0.1 against 0.2 − 0.
     best = int(np.flatnonzero(quality >= quality.max() - 1e-12)[0])
     return _between(values, best)
+
+
+def accepting_threshold(natural: Tensor | np.ndarray, share: float = 0.95) -> float:
+    """The largest t with at least `share` of the natural scores (N,) at or above it: on validation images the true
+    positive rate asked for (GAT, Yin et al. 2020, Sec. 4.2), an image being accepted where score ≥ t.
+
+    Raises UserError for a share outside (0, 1], no scores, or scores that are not finite.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"share is {share:g}; give a share of images above 0, up to 1")
+    values = _sorted(natural, "natural")
+    return float(values[len(values) - math.ceil(share * len(values) - ROUNDING)])
 
 
 def _between(values: np.ndarray, flagged: int) -> float:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from robustgen.defenses.detectors.threshold import accepting_threshold
 from robustgen.errors import UserError
-from robustgen.evaluation.detection import accepted_logits, decide, threshold_for
+from robustgen.evaluation.detection import accepted_logits, decide
 from robustgen.evaluation.statistics import Estimate, proportion
 from robustgen.papers.gat.words import ATTACKS, RULES, SHARE, attack_words
 from robustgen.papers.studies import OfImages, Study
@@ -83,7 +84,7 @@ class Detection(OfImages):
     def threshold(self, way: str, share: float = SHARE) -> float:
         """T that accepts at least `share` of the validation images."""
         _, logit = self._decided(way, "validation_classifier", "validation_detector")
-        return float(threshold_for(logit, share))
+        return float(accepting_threshold(logit, share))
 
     @property
     def validated(self) -> int:
