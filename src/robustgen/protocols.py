@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor
+from torch.nn import Module
 
 if TYPE_CHECKING:
     from robustgen.seeding import ImageStreams
@@ -106,6 +107,10 @@ class DetectorBank(Protocol):
 
     def each(self, x: Tensor) -> Tensor:
         """(L, M) logits of detector l on its own images x (L, M, C, H, W)."""
+        ...
+
+    def member(self, k: int) -> Module:
+        """Detector k, a position among `labels`, as a separate network: images -> logits (N, 1)."""
         ...
 
 

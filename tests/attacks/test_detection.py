@@ -107,9 +107,9 @@ def test_values_by_hand() -> None:
 def test_targeted_misleads_by_a_margin_before_it_turns_to_the_detector() -> None:
     z = torch.tensor([[2.0, 1, 0], [1, 3, 0], [1, 1.005, 0], [1, 0, 3]])
     z_h = torch.tensor([[5.0, -3, -1]]).expand(4, 3)
-    found = targeted(z, z_h, torch.ones(4, dtype=torch.long))
+    found = targeted(z, z_h[:, 1], torch.ones(4, dtype=torch.long))
     torch.testing.assert_close(found, torch.tensor([-1.0, -3.0, 0.005, -3.0]))
-    assert targeted(z_h, z_h, torch.zeros(4, dtype=torch.long)).tolist() == [5, 5, 5, 5]  # generative
+    assert targeted(z_h, z_h[:, 0], torch.zeros(4, dtype=torch.long)).tolist() == [5, 5, 5, 5]  # generative
 
 
 def test_gradients_of_the_cases_do_not_mix() -> None:
@@ -221,19 +221,21 @@ def test_whose_rule_finds_the_best_can_be_said(pair: tuple[nn.Module, nn.Module]
 
 @pytest.mark.parametrize("name", MULTI)
 def test_every_wrong_class_is_a_target_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    targets = []
+    targets: list[tuple[list[int], int]] = []
     plain = detection.targeted
 
-    def spy(z: Tensor, z_h: Tensor, target: Tensor) -> Tensor:
-        targets.append(target)
-        return plain(z, z_h, target)
+    def spy(z: Tensor, logit: Tensor, target: Tensor) -> Tensor:
+        targets.append((z.detach().argmax(1).tolist(), *target.unique().tolist()))
+        return plain(z, logit, target)
 
     monkeypatch.setattr(detection, "targeted", spy)
     x, y = linear_images(9)
-    attack(name, steps=0)(x, y)
-    assert len(targets) == 3
-    for row, label in zip(torch.stack(targets, 1).tolist(), y.tolist(), strict=True):
-        assert sorted([*row, label]) == [0, 1, 2, 3]
+    z = Linear(0)(x) if name == "multi-integrated" else Linear(1)(x)
+    attack(name, Linear(0), Linear(1), steps=0, random_start=False)(x, y)
+    assert targets == [(z[y != target].argmax(1).tolist(), target) for target in range(4)]
+    targets.clear()
+    attack(name, Linear(0), Linear(1), steps=0)(x[:3], torch.tensor([2, 2, 2]))
+    assert [target for _, target in targets] == [0, 1, 3]  # a class that all images are of is nobody's target
 
 
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name in MULTI for way in ATTACKS[name].ways])
@@ -292,6 +294,8 @@ def test_real_detectors(name: str) -> None:
     whole = chosen(x, y)
     torch.testing.assert_close(chosen(x[:1], y[:1]), whole[:1], atol=1e-5, rtol=0)
     assert (whole - x).abs().max() <= 0.2 + 1e-6
+    columns = attack(name, f, nn.Sequential(h), eps=0.2, alpha=0.05, steps=3)  # no DetectorBank: no separate networks
+    torch.testing.assert_close(columns(x, y), whole, atol=1e-5, rtol=0)
     for labels in ((0, 2), (0, 1)):
         part = Detectors(Config(labels=labels, classes=3, member=member))
         listed = ", ".join(map(str, labels))

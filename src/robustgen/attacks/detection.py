@@ -20,6 +20,7 @@ from robustgen.attacks.first_order import Rule, better, check_rule, climb, climb
 from robustgen.attacks.objectives import cross_entropy, margin
 from robustgen.errors import UserError
 from robustgen.options import Ratio
+from robustgen.protocols import DetectorBank
 from robustgen.replicates import check_finite, in_company
 
 Way = Literal["integrated", "generative"]
@@ -52,14 +53,14 @@ def combined17(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
     return torch.where(behind <= 0, behind, best_wrong(z_h, y))
 
 
-def targeted(z: Tensor, z_h: Tensor, target: Tensor) -> Tensor:
-    """Towards `target` (N,), after Tramèr et al. 2020: first the predicting logits z (N, K), then the detector's.
+def targeted(z: Tensor, logit: Tensor, target: Tensor) -> Tensor:
+    """Towards `target` (N,), after Tramèr et al. 2020: first the predicting logits z (N, K), then the detector's (N,).
 
     Raises the lead of the target in z (z_f of integrated, z_h of generative detection) up to 0.01, and from there on
-    z_h of the target.
+    `logit`, z_h of the target.
     """
     lead = -margin(z, target)
-    return torch.where(lead <= MARGIN, lead, z_h.gather(1, target[:, None]).squeeze(1))
+    return torch.where(lead <= MARGIN, lead, logit)
 
 
 def best_wrong(logits: Tensor, y: Tensor) -> Tensor:
@@ -161,12 +162,24 @@ class Networks(nn.Module):
         return in_company(self.classifier, x), in_company(self.detectors, x)
 
 
+class Column(nn.Module):
+    """Output k of a network: images (N, C, H, W) -> (N, 1)."""
+
+    def __init__(self, network: nn.Module, k: int) -> None:
+        super().__init__()
+        self.network, self.k = network, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x)
+        return logits[:, self.k : self.k + 1]
+
+
 class DetectionAttack(BallAttack):
     """The attacks of 'GAT: Generative Adversarial Training' (Sec. 4.2), and Tramèr et al.'s (arXiv 2002.08347) on it.
 
     `name` is one of ATTACKS. The paper's own return their last iterate, of several restarts the one of the largest
     `accepted`. The multi-targeted ones climb towards every wrong class and return the image of the largest `accepted`
-    among x itself and all iterates of all targets and restarts: x where nothing broke.
+    among x itself and those iterates, of all targets and restarts, that are taken for their target.
     L∞ and L2. Options: eps, alpha (pixel units), norm, steps, rule, restarts, random_start, way, seed.
     Example: `DetectionAttack("combined17", f, H, norm="linf", eps=0.3, alpha=0.01, steps=100)(images, labels)`.
     """
@@ -211,19 +224,35 @@ class DetectionAttack(BallAttack):
             return images, self._accepted(images, y)
 
     def _all_targets(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The most accepted of x and of the iterates of one climb a wrong class, and its logit."""
+        """The most accepted of x and of what one climb a wrong class makes, and its logit."""
         with torch.no_grad():
             classes = in_company(self.model.detectors, x).shape[1]
-            best, score = x, self._accepted(x, y)
-        for rank in range(1, classes):
-            objective = partial(self._towards, y=y, target=(y + rank) % classes)
-            best, score = better(best, score, *climb_best(objective, x, **self._climb(x)))
+            best, score = x.clone(), self._accepted(x, y)
+        for target in range(classes):
+            rows = (y != target).nonzero().flatten()
+            settings = self._climb(x, rows)
+            if len(rows):
+                objective = partial(self._towards, target=target, detector=self._detector(target))
+                found = climb_best(objective, x[rows], **settings)
+                best[rows], score[rows] = better(best[rows], score[rows], *found)
         return best, score
 
-    def _towards(self, images: Tensor, y: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        z_f, z_h = self._read(images)
-        z = z_f if self.options.predictor == "integrated" else z_h
-        return targeted(z, z_h, target), accepted(z.detach(), z_h.detach(), y)
+    def _towards(self, images: Tensor, target: int, detector: nn.Module | None) -> tuple[Tensor, Tensor]:
+        """What a climb raises (N,), and the target's logit (N,), −inf where the image is taken for another class."""
+        if detector is None:
+            z = in_company(self.model.detectors, images)
+            logit = z[:, target]
+        else:
+            z, logit = in_company(self.model.classifier, images), in_company(detector, images)[:, 0]
+        score = logit.detach().masked_fill(z.argmax(1) != target, -torch.inf)
+        return targeted(z, logit, torch.full_like(z.argmax(1), target)), score
+
+    def _detector(self, target: int) -> nn.Module | None:
+        """The one detector that a climb against integrated detection reads; None against generative: it reads all."""
+        if self.options.predictor == "generative":
+            return None
+        detectors = self.model.detectors
+        return detectors.member(target) if isinstance(detectors, DetectorBank) else Column(detectors, target)
 
     def _read(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """z_f and z_h as far as the attack reads them; empty where it does not."""
@@ -240,7 +269,9 @@ class DetectionAttack(BallAttack):
         check_finite(torch.cat([z, z_h], 1), "logits under attack", "; train the attacked networks again")
         return accepted(z, z_h, y)
 
-    def _climb(self, x: Tensor) -> dict[str, Any]:
+    def _climb(self, x: Tensor, rows: Tensor | None = None) -> dict[str, Any]:
+        """The settings of a climb from x, or from some rows of it; all images draw, whoever keeps them company."""
         o = self.options
         start = self.uniform_start(x) if o.random_start else None
+        start = start if start is None or rows is None else start[rows]
         return {"ball": self.ball, "alpha": o.alpha, "steps": o.steps, "rule": o.rule, "start": start}

@@ -130,13 +130,16 @@ def _from_one_noise(a: Synthesis, b: Synthesis) -> Sequence[tuple[Synthesis, lis
     """Either study with the positions of the classes that both have; UserError where the noise or the steps differ."""
     shared = [label for label in a.targets if label in b.targets]
     pairs = [(study, [study.targets.index(label) for label in shared]) for study in (a, b)]
-    for name in ("noise_steps", "noise", "noise_judged"):
-        (mine, rows), (theirs, others) = ((study[name], rows) for study, rows in pairs)
-        if name == "noise":
-            mine, theirs = mine[0][rows], theirs[0][others]
-        elif name == "noise_judged":
-            mine, theirs = mine.shape[2:], theirs.shape[2:]
-        if not np.array_equal(mine, theirs):
+    mine, theirs = (
+        {
+            "noise_steps": study["noise_steps"],
+            "noise": study["noise"][0][rows],
+            "noises": np.array(study["noise_judged"].shape[2:]),
+        }
+        for study, rows in pairs
+    )
+    for name in mine:
+        if not np.array_equal(mine[name], theirs[name]):
             raise UserError(f"synthesis {a.name!r} and {b.name!r} differ in {name}; make both with equal options")
     return pairs
 
