@@ -224,6 +224,7 @@ rule density:
         "logs/density/{run}.log",
     wildcard_constraints:
         run=runs("density"),
+    priority: 20  # long, and nothing waits for it: last, it would run alone
     threads: threads_of("density")
     resources:
         gpu=gpus_of("density"),
