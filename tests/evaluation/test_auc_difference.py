@@ -78,6 +78,30 @@ def test_equal_scores_leave_a_width_that_shrinks_with_the_pairs() -> None:
     assert widths[1] < 0.15 * widths[0]
 
 
+def test_of_two_attacks_on_the_same_networks_each_attacked_image_is_an_observation() -> None:
+    one, other = ranking(8, detectors=1), ranking(9, detectors=1)
+    same = Ranking(**{**vars(one), "attacked": other.attacked})
+    found = mean_auc_difference(one, same)
+    observations = int(one.negative.sum())
+    half = stats.norm.ppf(0.975) * math.sqrt(delong(one, same, 0) + 2 / (observations + 2) ** 2)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.005, 0.03])
+def test_intervals_cover_a_known_difference(rate: float) -> None:
+    """The second attack lifts few images, all the way: the area falls by their share."""
+    random = np.random.default_rng(10)
+    covered = 0
+    for _ in range(300):
+        positive = (np.arange(200) % 10)[:, None] == np.arange(2)
+        natural = random.normal(0, 1, positive.shape) + 100 * positive
+        plain = Ranking(natural=natural, attacked=natural, positive=positive, negative=~positive)
+        lifted = natural + 300 * (random.random((200, 1)) < rate)
+        found = mean_auc_difference(plain, Ranking(**{**vars(plain), "attacked": lifted}))
+        covered += found.low <= rate <= found.high
+    assert covered / 300 >= 0.93
+
+
 def test_intervals_cover_a_known_area() -> None:
     """Normal scores a distance apart: the area is Φ(distance / √2)."""
     truth = float(stats.norm.cdf(1 / math.sqrt(2)))

@@ -47,17 +47,20 @@ def mean_auc(ranking: Ranking, confidence: float = 0.95) -> Estimate:
 def mean_auc_difference(a: Ranking, b: Ranking, confidence: float = 0.95) -> Estimate:
     """The mean area of a minus that of b, in [−1, 1], over the same I images in one order; n is I.
 
-    The interval is Wald's. To its variance comes that of one pair of scores more of either extreme among as many
-    disjoint pairs as there are (Bonett & Price 2012 count so), which keeps a width where no pair changes.
+    The interval is Wald's. To its variance comes that of one observation more of either extreme (Bonett & Price 2012
+    count so), which keeps a width where nothing changes. An observation is one of the disjoint pairs of scores; where
+    natural scores are the same in both, as under two attacks on the same networks, it is an attacked image.
     """
     if a.natural.shape != b.natural.shape:
         raise UserError(f"two rankings must be of the same images, got {a.natural.shape} and {b.natural.shape}")
     (value, influence, pairs), (other, theirs, others) = _parts(a), _parts(b)
-    return _estimate(value - other, influence - theirs, min(pairs, others), confidence)
+    alike = all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("natural", "positive", "negative"))
+    observations = int(a.negative.sum(0).min()) if alike else min(pairs, others)
+    return _estimate(value - other, influence - theirs, observations, confidence)
 
 
-def _estimate(value: float, influence: np.ndarray, pairs: int, confidence: float) -> Estimate:
-    variance = float(np.square(influence).sum()) + 2 / (pairs + 2) ** 2
+def _estimate(value: float, influence: np.ndarray, observations: int, confidence: float) -> Estimate:
+    variance = float(np.square(influence).sum()) + 2 / (observations + 2) ** 2
     half = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
     return Estimate(value, max(-1.0, value - half), min(1.0, value + half), len(influence))
 
