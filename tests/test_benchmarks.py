@@ -133,7 +133,7 @@ def gat() -> Iterator[ModuleType]:
 def test_one_network_computes_what_ten_do(
     gat: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(gat.LEAST, "quick", (0.0, 0.0))
+    monkeypatch.setitem(gat.ASKED, "quick", (0.0, 0.0))
     monkeypatch.setattr(gat, "BATCH", 8)
     assert gat.main(["--repetitions", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -146,7 +146,7 @@ def test_other_gradients_and_slow_ways_are_reported(
     gat: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = gat.gradients_together
-    monkeypatch.setitem(gat.LEAST, "quick", (1e9, 0.0))
+    monkeypatch.setitem(gat.ASKED, "quick", (1e9, 0.0))
     monkeypatch.setattr(gat, "BATCH", 8)
     monkeypatch.setattr(gat, "gradients_together", lambda *args: [2 * g for g in real(*args)])
     assert gat.main(["--repetitions", "1"]) == 1
