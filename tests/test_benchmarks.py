@@ -160,4 +160,4 @@ def test_what_fails_in_the_comparison_of_detectors(gat: ModuleType) -> None:
     seconds = {gat.OURS: 1.0, gat.LOOP: 4.0}
     assert gat.Result(seconds, seconds, 0.0, 0.0).ratios == (4, 4)
     assert gat.Result(seconds, seconds, 0.0, 0.0).failures((3, 2)) == []
-    assert len(gat.Result(seconds, seconds, float("nan"), float("nan")).failures((3, 5))) == 3
+    assert len(gat.Result(seconds, seconds, float("nan"), float("nan")).failures((3, 6))) == 3
