@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from robustgen.attacks.detection import (
     ATTACKS,
     DetectionAttack,
     accepted,
-    best_wrong,
+    candidates,
     check_attack,
     combined16,
     combined17,
@@ -24,6 +25,7 @@ from robustgen.attacks.detection import (
     targeted,
 )
 from robustgen.attacks.first_order import RULES, Rule
+from robustgen.attacks.objectives import best_other
 from robustgen.errors import UserError
 from robustgen.models.detectors import Config, Detectors
 
@@ -101,7 +103,7 @@ def test_values_by_hand() -> None:
     assert combined17(z_f, z_h, y).tolist() == [-1, -1, -1, 0]  # a tie is not misclassified yet
     assert accepted(z_f, z_h, y).tolist() == [-math.inf, -math.inf, -3, -math.inf]
     assert accepted(z_h, z_h, torch.ones(4, dtype=torch.long)).tolist() == [5, 5, 5, 5]
-    assert best_wrong(z_h, torch.tensor([1, 0, 2, 0])).tolist() == [5, 2, 5, -1]
+    assert best_other(z_h, torch.tensor([1, 0, 2, 0])).tolist() == [5, 2, 5, -1]
 
 
 def test_targeted_misleads_by_a_margin_before_it_turns_to_the_detector() -> None:
@@ -238,6 +240,57 @@ def test_every_wrong_class_is_a_target_once(name: str, monkeypatch: pytest.Monke
     assert [target for _, target in targets] == [0, 1, 3]  # a class that all images are of is nobody's target
 
 
+def test_candidates_are_the_wrong_classes_of_the_largest_logits() -> None:
+    z = torch.tensor([[5.0, 1, 2, 2], [0, 9, -1, -2], [0, 9, -1, -2]])
+    y = torch.tensor([0, 1, 3])
+    for count, expected in (
+        (1, [[2], [0], [1]]),
+        (2, [[2, 3], [0, 2], [0, 1]]),
+        (None, [[1, 2, 3], [0, 2, 3], [0, 1, 2]]),
+    ):
+        assert [row.nonzero().flatten().tolist() for row in candidates(z, y, count)] == expected
+    for count in (3, 4, 9):  # no more than there are
+        assert torch.equal(candidates(z, y, count), candidates(z, y, None))
+
+
+@pytest.mark.parametrize("name", MULTI)
+def test_few_targets_are_those_likeliest_at_the_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets: list[tuple[int, Tensor]] = []
+    plain = detection.targeted
+
+    def spy(z: Tensor, logit: Tensor, target: Tensor) -> Tensor:
+        targets.append((int(target[0]), z.detach()))
+        return plain(z, logit, target)
+
+    monkeypatch.setattr(detection, "targeted", spy)
+    x, y = linear_images(9)
+    z = (Linear(0)(x) if name == "multi-integrated" else Linear(1)(x)).detach()
+    ranked = z.scatter(1, y[:, None], -math.inf).argsort(1, descending=True)
+    attack(name, steps=0, random_start=False, targets=2)(x, y)
+    rows = {target: (ranked[:, :2] == target).any(1).nonzero().flatten() for target in range(4)}
+    assert [target for target, _ in targets] == [target for target in range(4) if len(rows[target])]
+    assert all(torch.equal(seen, z[rows[target]]) for target, seen in targets)
+
+
+@pytest.mark.parametrize("name", MULTI)
+def test_more_targets_never_break_less(name: str, pair: tuple[nn.Module, nn.Module], images: Pair) -> None:
+    (x, y), (f, h) = images, pair
+    options: dict[str, Any] = {"eps": 0.3, "alpha": 0.08, "steps": 4, "random_start": False}
+    scores = []
+    for targets in (1, 2, 3, None):
+        chosen = attack(name, f, h, targets=targets, **options)
+        found = chosen(x, y)
+        z_h = h(found).detach()
+        scores.append(accepted(z_h if name == "multi-generative" else f(found).detach(), z_h, y))
+    assert all((more >= fewer).all() for fewer, more in pairwise(scores))
+    assert (scores[2] > scores[0]).any()
+    assert torch.equal(scores[2], scores[3])  # three wrong classes are all of them
+    few = attack(name, f, h, **{**options, "random_start": True}, restarts=2, targets=1, seed=3)
+    whole, order = few(x, y), torch.tensor([9, 2, 4])
+    torch.testing.assert_close(few(x[order], y[order], order), whole[order], atol=1e-9, rtol=0)
+    torch.testing.assert_close(few(x[3:4], y[3:4], [3]), whole[3:4], atol=1e-9, rtol=0)
+
+
 @pytest.mark.parametrize(("name", "way"), [(name, way) for name in MULTI for way in ATTACKS[name].ways])
 def test_multi_targeted_attacks_are_the_strongest(name: str, way: str) -> None:
     """Of planes: at any threshold they break as many images as every other attack on that way of detection."""
@@ -311,8 +364,9 @@ def test_real_detectors(name: str) -> None:
         ({"norm": "l0"}, "unknown norm 'l0'"),
         ({"eps": -1}, "eps >= 0, alpha > 0 and steps >= 0"),
         ({"alpha": 0}, "eps >= 0, alpha > 0 and steps >= 0"),
-        ({"restarts": 0}, "needs restarts >= 1, and 1 without a random start, not 0"),
-        ({"restarts": 2, "random_start": False}, "and 1 without a random start, not 2"),
+        ({"restarts": 0}, "restarts is 0; give at least 1 start"),
+        ({"restarts": 2, "random_start": False}, "2 restarts from the image itself are all the same"),
+        ({"targets": 0}, "targets is 0; give at least 1 wrong class, or leave it out for all"),
     ],
 )
 def test_what_the_user_can_mend(options: dict[str, Any], message: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from robustgen.attacks.ball import L2, Ball, Linf, ball_of
 from robustgen.attacks.base import ascend
-from robustgen.attacks.first_order import RULES, Rule, better, check_rule, climb, climb_best
+from robustgen.attacks.first_order import RULES, Rule, better, check_ascent, check_rule, climb, climb_best
 from robustgen.attacks.objectives import margin
 from robustgen.errors import UserError
 
@@ -204,3 +205,24 @@ def test_what_the_user_can_mend() -> None:
         climb_best(hole, both, ball=Linf(0.1), alpha=0.1, steps=0)
     with pytest.raises(UserError, match="NaN for 1 of 2"):
         climb_best(lambda x: hole(x)[::-1], both, ball=Linf(0.1), alpha=0.1, steps=0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"eps": -0.1}, "eps >= 0, alpha > 0 and steps >= 0, not eps -0.1, alpha 0.1 and steps 3"),
+        ({"eps": float("nan")}, "not eps nan"),
+        ({"alpha": 0.0}, "alpha 0 and"),
+        ({"steps": -1}, "steps -1"),
+        ({"restarts": 0}, "restarts is 0; give at least 1 start"),
+        ({"restarts": 2, "random_start": False}, "2 restarts from the image itself are all the same; start at random"),
+        ({"norm": "l1"}, "unknown norm 'l1'"),
+        ({"rule": "momentum"}, "unknown rule 'momentum'"),
+    ],
+)
+def test_settings_that_make_no_attack(changes: dict[str, Any], message: str) -> None:
+    settings: dict[str, Any] = {"norm": "linf", "eps": 0.3, "rule": "adam", "steps": 3, "alpha": 0.1}
+    check_ascent(**settings)
+    check_ascent(**{**settings, "eps": 0.0, "steps": 0, "restarts": 4})
+    with pytest.raises(UserError, match=message):
+        check_ascent(**{**settings, **changes})

@@ -94,8 +94,15 @@ def test_logits_that_are_not_finite_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1)[:, :3] * math.nan
 
-    with pytest.raises(UserError, match="NaN or infinite"):
-        Generative(Broken()).predict(images((0.5, 0.0, 0.0)))
+    x = images((0.5, 0.0, 0.0), (0.1, 0.0, 0.2))
+    for defense, whose in (
+        (Generative(Broken()), "detectors"),
+        (Integrated(Pixels(), Broken()), "detectors"),
+        (Integrated(Broken(), Pixels()), "classifier"),
+    ):
+        message = f"the logits of the {whose} are NaN or infinite for 2 of 2 images; train the network again"
+        with pytest.raises(UserError, match=message):
+            defense.predict(x)
 
 
 def test_base_is_abstract() -> None:

@@ -13,7 +13,6 @@ from robustgen.evaluation.detection import (
     accepted_logits,
     accuracy,
     decide,
-    error,
     false_positive_rate,
     rates,
     true_positive_rate,
@@ -45,7 +44,7 @@ def test_decisions_by_hand() -> None:
 def test_rates_by_hand() -> None:
     assert true_positive_rate(LOGIT, 0.0) == proportion(4, 6)  # at the threshold is accepted
     assert false_positive_rate(PREDICTED, LOGIT, LABELS, 0.0) == proportion(2, 6)  # of all, not of the wrong ones
-    assert error(PREDICTED, LOGIT, LABELS, 0.5) == proportion(1, 6)
+    assert false_positive_rate(PREDICTED, LOGIT, LABELS, 0.5) == proportion(1, 6)
     assert accuracy(PREDICTED, LOGIT, LABELS, -0.5) == proportion(2, 6)
     assert accepted_logits(PREDICTED, LOGIT, LABELS).tolist() == [-math.inf, -math.inf, 1, 0, -math.inf, -2]
 
@@ -59,7 +58,7 @@ def test_curves_are_the_single_rates(seed: int, n: int) -> None:
     found = rates(predicted, logit, y, thresholds)
     np.testing.assert_array_equal(found.accepted, [true_positive_rate(logit, t).value for t in thresholds])
     np.testing.assert_array_equal(found.right, [accuracy(predicted, logit, y, t).value for t in thresholds])
-    np.testing.assert_array_equal(found.wrong, [error(predicted, logit, y, t).value for t in thresholds])
+    np.testing.assert_array_equal(found.wrong, [false_positive_rate(predicted, logit, y, t).value for t in thresholds])
     np.testing.assert_allclose(found.right + found.wrong, found.accepted)
     breaking = accepted_logits(predicted, logit, y)
     finite = np.isfinite(thresholds)
@@ -83,11 +82,11 @@ def test_what_the_user_can_mend() -> None:
         decide(np.zeros((3, 2)), np.zeros((3, 4)))
     with pytest.raises(UserError, match=r"logits must both be \(N, K\), not \(3,\) and \(3,\)"):
         decide(np.zeros(3), np.zeros(3))
-    with pytest.raises(UserError, match="logits are NaN; find where they arise"):
+    with pytest.raises(UserError, match=r"logits are NaN; train their network again, with a smaller --recipe\.lr"):
         decide(np.zeros((1, 2)), np.array([[0, math.nan]]))
     with pytest.raises(UserError, match=r"rates need vectors of one length, at least 1, not \(0,\)"):
         true_positive_rate(np.zeros(0), 0.0)
     with pytest.raises(UserError, match=r"rates need vectors of one length, at least 1, not \(6,\), \(6,\), \(5,\)"):
-        error(PREDICTED, LOGIT, LABELS[:5], 0.0)
-    with pytest.raises(UserError, match="logits are NaN"):
+        false_positive_rate(PREDICTED, LOGIT, LABELS[:5], 0.0)
+    with pytest.raises(UserError, match="logits are NaN; train their network again"):
         rates(PREDICTED, LOGIT * np.float32(math.nan), LABELS, np.zeros(1))

@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustgen import cli, io, models
+from robustgen.attacks import first_order
 from robustgen.attacks.detection import ATTACKS, DetectionAttack
+from robustgen.attacks.objectives import LOSSES
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.models.detectors import Detectors
@@ -130,6 +132,31 @@ def test_logits_are_those_of_the_attacked_images(run: Callable[[str], dict[str, 
             np.testing.assert_allclose(found["detector_logits"][number], bank(changed), atol=1e-4)
 
 
+def test_multi_targeted_attacks_have_steps_and_targets_of_their_own(
+    run: Callable[[str], dict[str, np.ndarray]],
+) -> None:
+    found = run(f"{BASE} {TWO} --multi-steps 5 --multi-alpha 0.02 0.04 --targets 1 --rule steepest")
+    assert found["attack"].tolist() == ["detector"] * 2 + ["multi-integrated"] * 2
+    assert found["steps"].tolist() == [2, 3, 5, 5]
+    assert found["alpha"].tolist() == [0.05, 0.05, 0.02, 0.04]
+    test = load_split("data.npz", "test", limit=7)
+    classifier, bank = (models.load(f"{name}.safetensors") for name in ("f", "bank"))
+    for number, (name, eps, alpha, steps) in enumerate(
+        zip(*(found[key].tolist() for key in ("attack", "eps", "alpha", "steps")), strict=True)
+    ):
+        attack = DetectionAttack(
+            name, classifier, bank, norm="linf", eps=eps, alpha=alpha, steps=steps, rule="steepest", targets=1, seed=2
+        )
+        with torch.no_grad():
+            expected = bank(attack(test.images, test.labels, test.indices))
+        np.testing.assert_allclose(found["detector_logits"][number], expected, atol=1e-4)
+    plain = run(f"{BASE} {TWO} --rule steepest")
+    assert (plain["detector_logits"][2:] != found["detector_logits"][2:]).any()
+    for name in ("rival_robust", "rival_correct"):
+        np.testing.assert_array_equal(found[name], plain[name])
+    assert run(f"{BASE} {TWO} --multi-steps 4 5")["alpha"].tolist() == [0.05] * 4
+
+
 def test_no_radius_changes_nothing(run: Callable[[str], dict[str, np.ndarray]]) -> None:
     found = run(f"{BASE} --attacks classifier combined17 multi-generative {RADII}")
     for number in np.flatnonzero(found["eps"] == 0):
@@ -216,15 +243,37 @@ def test_an_interrupted_run_goes_on_where_it_was(
     assert not list(evaluation.FOLDER.rglob("*.npz"))
 
 
+def test_rival_under_attack_whose_logits_are_lost(
+    run: Callable[[str], dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LOSSES, "ce", lambda logits, y: logits[:, 0] * np.nan)  # so are the images', and their logits
+    message = "the logits of the rival under attack are NaN or infinite for 3 of 3 images; train the network again"
+    with pytest.raises(UserError, match=message):
+        run(f"{BASE} {TWO} --attacks classifier")
+    assert not Path("out.npz").exists()
+
+
+def test_rivals_images_stay_in_their_ball(
+    run: Callable[[str], dict[str, np.ndarray]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_order, "climb", lambda value, x, *, ball, **_: (x + 2 * ball.eps).clamp(0, 1))
+    with pytest.raises(AssertionError, match="the attack left its ball"):
+        run(f"{BASE} {TWO} --attacks multi-generative")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ("--attacks detector bpda", "unknown attack 'bpda'; known are classifier, detector, combined16"),
         ("--attacks", "attacks is empty; known are classifier, detector"),
         ("--steps 1 2 3", "eps, steps, alpha belong together, but eps has 2, steps has 3, alpha has 1; give each 3"),
+        ("--multi-steps 1 2 3", "but eps has 2, steps has 2, alpha has 1, multi_steps has 3; give each 3 values, or"),
+        ("--multi-steps -1", "steps -1"),
+        ("--multi-alpha 0", "alpha > 0"),
+        ("--targets 0", "targets is 0; give at least 1 wrong class, or leave it out for all"),
         ("--eps 0.1 -0.1", "an attack needs eps >= 0"),
         ("--alpha 0", "alpha > 0"),
-        ("--restarts 0", "restarts 0"),
+        ("--restarts 0", "restarts is 0; give at least 1 start"),
         ("--restarts 2 --no-random-start", "2 restarts from the image itself are all the same"),
         ("--batch 0", "batch is 0; give at least 1 image"),
         ("--images 33", "data.npz holds 32 test images, not the 33"),
@@ -238,6 +287,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
         ("--detectors none.safetensors", "model not found: none.safetensors; make it with"),
         ("--detectors three.safetensors", "three.safetensors has no detectors of the classes 2; train them too"),
         ("--member-arch resnet50", "bank.safetensors holds detectors of the kind madry_cnn, not the resnet50"),
+        ("--rival spoilt-f.safetensors", "logits of the rival are NaN or infinite for 7 of 7 images; train"),
         ("--detectors spoilt.safetensors", "logits of the detector are NaN or infinite for 7 of 7 images; train"),
         ("--classifier spoilt-f.safetensors", "logits of the classifier are NaN or infinite for 7 of 7 images; train"),
     ],

@@ -283,7 +283,7 @@ def test_what_is_not_asked_for_is_left_out(run: Run) -> None:
         ("--judge none.safetensors", "model not found: none.safetensors; make it with"),
         ("--judge bank.safetensors", "bank.safetensors holds no classifier"),
         ("--data none.npz", "array file not found: none.npz; make it with"),
-        ("--data wide.npz", "wide.npz: images are 1x16x16 where the detectors in bank.safetensors need"),
+        ("--data wide.npz", "wide.npz: images are 1x16x16 where the bank of detectors in bank.safetensors needs 1x8x8"),
         ("--model f.safetensors --data wide.npz", "images are 1x16x16 with 4 classes where the model needs 1x8x8"),
         ("--arch resnet10", "bank.safetensors holds detectors of the kind madry_cnn, not the resnet10"),
         ("--model f.safetensors --arch resnet10", "f.safetensors holds a madry_cnn, not the resnet10"),

@@ -148,7 +148,7 @@ def test_killed_training_resumes_to_the_same_bytes(
         ("--classes 1 4", "no class 4; the data's labels are 0 to 3"),
         ("--classes 1 1", "classes names a label twice: 1 1"),
         ("--recipe.updates 0", "a recipe needs updates, check_every, positives and negatives >= 1"),
-        ("--recipe.adversary.eps -8/255", "an adversary needs eps >= 0"),
+        ("--recipe.adversary.eps -8/255", "an attack needs eps >= 0"),
         ("--init models/none.safetensors", "classifier not found: models/none.safetensors"),
         ("--init models/all.safetensors --init-arch madry_cnn", "holds a detectors, not the madry_cnn"),
         ("--init models/all.safetensors", "models/all.safetensors holds a classifier of arch detectors, "),

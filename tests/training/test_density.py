@@ -153,6 +153,11 @@ def test_loss_that_is_lost() -> None:
         train(dataclasses.replace(RECIPE, lr=1e30))
 
 
+def test_last_update_that_spoils_the_weights() -> None:
+    with pytest.raises(UserError, match=r"the logits on the grid are no longer finite; lower --lr"):
+        train(dataclasses.replace(RECIPE, lr=1e30, updates=1))
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

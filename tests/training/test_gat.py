@@ -265,8 +265,28 @@ def test_validation_counts_images_not_passes(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_loss_that_is_lost() -> None:
-    with pytest.raises(UserError, match=r"update 2: the loss of the detectors of classes \[.*\] .* lower --recipe\.lr"):
+    message = r"update 2: the detectors of classes \[.*\] have a loss that is not finite; lower --recipe\.lr"
+    with pytest.raises(UserError, match=message):
         train(dataclasses.replace(RECIPE, lr=1e30))
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, SGD])
+def test_last_update_that_spoils_the_weights(recipe: Recipe) -> None:
+    """No further loss would tell."""
+    message = (
+        r"update 1: the detectors of classes \[.*\] have a validation logit that is not finite; lower --recipe\.lr"
+    )
+    with pytest.raises(UserError, match=message):
+        train(dataclasses.replace(recipe, updates=1, lr=1e30))
+
+
+def test_detector_that_starts_spoilt() -> None:
+    start = bank()
+    with torch.no_grad():
+        for parameter in start.parameters():
+            parameter[2] = torch.nan  # stacked, a detector a row
+    with pytest.raises(UserError, match=r"update 0: the detectors of classes \[2\] have .*; they start so: train the"):
+        train(detectors=start)
 
 
 @pytest.mark.parametrize("lacking", ["training", "validation"])
@@ -304,10 +324,10 @@ def test_recipe_that_cannot_be_meant(wrong: dict[str, Any], message: str) -> Non
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"eps": -0.1}, "an adversary needs eps >= 0"),
-        ({"eps": float("nan")}, "an adversary needs eps >= 0"),
-        ({"alpha": 0.0}, "an adversary needs"),
-        ({"steps": -1}, "an adversary needs"),
+        ({"eps": -0.1}, "an attack needs eps >= 0"),
+        ({"eps": float("nan")}, "an attack needs eps >= 0"),
+        ({"alpha": 0.0}, "alpha > 0 and steps >= 0, not eps 0.1, alpha 0"),
+        ({"steps": -1}, "and steps -1"),
         ({"norm": "l1"}, "unknown norm 'l1'"),
         ({"rule": "sgd"}, "sgd"),
     ],

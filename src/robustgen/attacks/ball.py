@@ -55,6 +55,11 @@ class Ball(ABC):
     def tolerance(self) -> float:
         """By how much rounding may take the distance beyond eps."""
 
+    def check(self, adversarial: Tensor, x: Tensor, who: str = "the attack") -> None:
+        """Assert, naming whose work it is, that every image of `adversarial` lies in the ball around that of x."""
+        distance = float(self.distance(adversarial, x).max())
+        assert distance <= self.eps + self.tolerance, f"{who} left its ball: {distance} > {self.eps}"
+
 
 class Linf(Ball):
     """|δ_i| <= eps for every pixel i."""

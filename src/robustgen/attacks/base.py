@@ -104,9 +104,7 @@ class BallAttack(Attack):  # type: ignore[misc]
         with evaluating(self.model):
             adversarial: Tensor = self.forward(x, y).detach()
         check_images(adversarial)
-        distance = float(self.ball.distance(adversarial, x).max())
-        limit = self.ball.eps + self.ball.tolerance
-        assert distance <= limit, f"{type(self).__name__} left its ball: {distance} > {self.ball.eps}"
+        self.ball.check(adversarial, x, type(self).__name__)
         return adversarial
 
     @property

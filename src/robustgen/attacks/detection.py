@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from robustgen.attacks.ball import Norm
 from robustgen.attacks.base import BallAttack, BallOptions
-from robustgen.attacks.first_order import Rule, better, check_rule, climb, climb_best
-from robustgen.attacks.objectives import cross_entropy, margin
+from robustgen.attacks.first_order import Rule, better, check_ascent, climb, climb_best
+from robustgen.attacks.objectives import best_other, cross_entropy, margin
 from robustgen.errors import UserError
 from robustgen.options import Ratio
 from robustgen.protocols import DetectorBank
@@ -38,19 +38,19 @@ def evade_classifier(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
 def evade_detector(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
     """Eq. 14: the largest logit of a wrong class's detector; knows nothing of f."""
     del z_f
-    return best_wrong(z_h, y)
+    return best_other(z_h, y)
 
 
 def combined16(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
     """Eq. 16: f against Carlini & Wagner's (2017a) classifier g of K + 1 classes, the last for detected images."""
-    detected = (1 - best_wrong(z_h, y)) * z_f.amax(1)  # Eq. 15
-    return best_wrong(z_f, y) - torch.maximum(z_f.amax(1), detected)
+    detected = (1 - best_other(z_h, y)) * z_f.amax(1)  # Eq. 15
+    return best_other(z_f, y) - torch.maximum(z_f.amax(1), detected)
 
 
 def combined17(z_f: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
     """Eq. 17: Eq. 12 while f is right, Eq. 14 where it is wrong; per image."""
     behind = margin(z_f, y)
-    return torch.where(behind <= 0, behind, best_wrong(z_h, y))
+    return torch.where(behind <= 0, behind, best_other(z_h, y))
 
 
 def targeted(z: Tensor, logit: Tensor, target: Tensor) -> Tensor:
@@ -63,10 +63,11 @@ def targeted(z: Tensor, logit: Tensor, target: Tensor) -> Tensor:
     return torch.where(lead <= MARGIN, lead, logit)
 
 
-def best_wrong(logits: Tensor, y: Tensor) -> Tensor:
-    """(N,) the largest of the logits (N, K) but y's."""
-    others = torch.arange(logits.shape[1], device=logits.device) != y[:, None]
-    return logits.where(others, -torch.inf).amax(1)
+def candidates(z: Tensor, y: Tensor, count: int | None) -> Tensor:
+    """(N, K) bool: the `count` wrong classes of the largest logits z (N, K), of equal ones the first; None: all."""
+    wrong = torch.arange(z.shape[1], device=z.device) != y[:, None]
+    ranked = z.where(wrong, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(wrong).scatter(1, ranked[:, :count], True) & wrong
 
 
 def accepted(z: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
@@ -83,38 +84,27 @@ def accepted(z: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
 class Kind:
     """What an attack raises, and against which way of detection it is meant."""
 
-    source: str  # where it is from
     ways: tuple[Way, ...]  # of restarts, the first finds the best
-    value: Values | None  # None: `targeted`, towards every wrong class in turn
+    value: Values | None  # None: `targeted`, towards one wrong class after another
     needs_classifier: bool  # whether it reads z_f
     needs_detectors: bool = True  # whether it reads z_h
 
 
 ATTACKS: dict[str, Kind] = {
-    "classifier": Kind(
-        source="Eq. 12", ways=("integrated",), value=evade_classifier, needs_classifier=True, needs_detectors=False
+    "classifier": Kind(  # Eq. 12
+        ways=("integrated",), value=evade_classifier, needs_classifier=True, needs_detectors=False
     ),
-    "detector": Kind(source="Eq. 14", ways=("generative", "integrated"), value=evade_detector, needs_classifier=False),
-    "combined16": Kind(source="Eq. 16", ways=("integrated",), value=combined16, needs_classifier=True),
-    "combined17": Kind(source="Eq. 17", ways=("integrated",), value=combined17, needs_classifier=True),
-    "ce": Kind(
-        source="cross-entropy of z_H (Fig. 8)",
-        ways=("generative",),
-        value=lambda z_f, z_h, y: cross_entropy(z_h, y),
-        needs_classifier=False,
+    "detector": Kind(ways=("generative", "integrated"), value=evade_detector, needs_classifier=False),  # Eq. 14
+    "combined16": Kind(ways=("integrated",), value=combined16, needs_classifier=True),
+    "combined17": Kind(ways=("integrated",), value=combined17, needs_classifier=True),
+    "ce": Kind(  # cross-entropy of z_h (Fig. 8)
+        ways=("generative",), value=lambda z_f, z_h, y: cross_entropy(z_h, y), needs_classifier=False
     ),
-    "cw": Kind(
-        source="Eq. 12 of z_H (Fig. 8)",
-        ways=("generative",),
-        value=lambda z_f, z_h, y: margin(z_h, y),
-        needs_classifier=False,
+    "cw": Kind(  # Eq. 12 of z_h (Fig. 8)
+        ways=("generative",), value=lambda z_f, z_h, y: margin(z_h, y), needs_classifier=False
     ),
-    "multi-integrated": Kind(
-        source="multi-targeted (Tramèr et al. 2020)", ways=("integrated",), value=None, needs_classifier=True
-    ),
-    "multi-generative": Kind(
-        source="multi-targeted (Tramèr et al. 2020)", ways=("generative",), value=None, needs_classifier=False
-    ),
+    "multi-integrated": Kind(ways=("integrated",), value=None, needs_classifier=True),  # Tramèr et al. 2020
+    "multi-generative": Kind(ways=("generative",), value=None, needs_classifier=False),  # Tramèr et al. 2020
 }
 
 
@@ -122,6 +112,17 @@ def check_attack(name: str) -> None:
     """Raise UserError for the name of no attack."""
     if name not in ATTACKS:
         raise UserError(f"unknown attack {name!r}; known are {', '.join(ATTACKS)}")
+
+
+def multi_targeted(name: str) -> bool:
+    """Whether the attack called `name` climbs to one target after another."""
+    return ATTACKS[name].value is None
+
+
+def check_targets(targets: int | None) -> None:
+    """Raise UserError for a number of targets that makes no attack."""
+    if targets is not None and targets < 1:
+        raise UserError(f"targets is {targets}; give at least 1 wrong class, or leave it out for all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,16 +134,24 @@ class Options(BallOptions):
     restarts: int = 1  # climbs from random starts; of each image the best is kept
     random_start: bool = True  # start uniformly in the ball rather than at the image
     way: Way | None = None  # by whose predictions the best is found; None: the first of the attack's ways
+    targets: int | None = None  # wrong classes that a multi-targeted attack climbs to, the likeliest; None: all
 
     def __post_init__(self) -> None:
         check_attack(self.name)
-        check_rule(self.rule)
         super().__post_init__()
-        if self.restarts < 1 or (self.restarts > 1 and not self.random_start):
-            raise UserError(f"{self.name} needs restarts >= 1, and 1 without a random start, not {self.restarts}")
+        check_ascent(
+            norm=self.norm,
+            eps=self.eps,
+            rule=self.rule,
+            steps=self.steps,
+            alpha=self.alpha,
+            restarts=self.restarts,
+            random_start=self.random_start,
+        )
         ways = ATTACKS[self.name].ways
         if self.way is not None and self.way not in ways:
             raise UserError(f"{self.name} is an attack on {' and '.join(ways)} detection, not {self.way}")
+        check_targets(self.targets)
 
     @property
     def predictor(self) -> Way:
@@ -151,15 +160,12 @@ class Options(BallOptions):
 
 
 class Networks(nn.Module):
-    """f and H together: images (N, C, H, W) -> (z_f, z_h), each (N, K)."""
+    """f and H, held together."""
 
     def __init__(self, classifier: nn.Module, detectors: nn.Module) -> None:
         super().__init__()
         self.classifier = classifier
         self.detectors = detectors
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return in_company(self.classifier, x), in_company(self.detectors, x)
 
 
 class Column(nn.Module):
@@ -178,9 +184,10 @@ class DetectionAttack(BallAttack):
     """The attacks of 'GAT: Generative Adversarial Training' (Sec. 4.2), and Tramèr et al.'s (arXiv 2002.08347) on it.
 
     `name` is one of ATTACKS. The paper's own return their last iterate, of several restarts the one of the largest
-    `accepted`. The multi-targeted ones climb towards every wrong class and return the image of the largest `accepted`
-    among x itself and those iterates, of all targets and restarts, that are taken for their target.
-    L∞ and L2. Options: eps, alpha (pixel units), norm, steps, rule, restarts, random_start, way, seed.
+    `accepted`. The multi-targeted ones climb towards every wrong class, or the `targets` of the largest predicting
+    logits at x, and return the image of the largest `accepted` among x itself and those iterates, of all targets and
+    restarts, that are taken for their target.
+    L∞ and L2. Options: eps, alpha (pixel units), norm, steps, rule, restarts, random_start, way, targets, seed.
     Example: `DetectionAttack("combined17", f, H, norm="linf", eps=0.3, alpha=0.01, steps=100)(images, labels)`.
     """
 
@@ -224,12 +231,12 @@ class DetectionAttack(BallAttack):
             return images, self._accepted(images, y)
 
     def _all_targets(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The most accepted of x and of what one climb a wrong class makes, and its logit."""
+        """The most accepted of x and of what one climb a target makes, and its logit."""
         with torch.no_grad():
-            classes = in_company(self.model.detectors, x).shape[1]
             best, score = x.clone(), self._accepted(x, y)
-        for target in range(classes):
-            rows = (y != target).nonzero().flatten()
+            chosen = candidates(self._predicting(x), y, self.options.targets)
+        for target in range(chosen.shape[1]):
+            rows = chosen[:, target].nonzero().flatten()
             settings = self._climb(x, rows)
             if len(rows):
                 objective = partial(self._towards, target=target, detector=self._detector(target))
@@ -260,6 +267,11 @@ class DetectionAttack(BallAttack):
         z_f = in_company(self.model.classifier, images) if self.kind.needs_classifier else nothing
         z_h = in_company(self.model.detectors, images) if self.kind.needs_detectors else nothing
         return z_f, z_h
+
+    def _predicting(self, images: Tensor) -> Tensor:
+        """The logits (N, K) by which the attacked way of detection predicts."""
+        integrated = self.options.predictor == "integrated"
+        return in_company(self.model.classifier if integrated else self.model.detectors, images)
 
     def _accepted(self, images: Tensor, y: Tensor) -> Tensor:
         """What is accepted of images; UserError where logits are not finite."""

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.attacks.ball import L2
-from robustgen.attacks.detection import accepted, best_wrong
+from robustgen.attacks.detection import accepted
 from robustgen.attacks.first_order import Rule, check_rule, climb_best
+from robustgen.attacks.objectives import best_other
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
 from robustgen.models import evaluating
@@ -97,7 +98,7 @@ def _climb(
         z = in_company(detectors, images)
         square = (images - x).square().flatten(1).sum(1)
         error = accepted(z.detach(), z.detach(), y) > threshold
-        return best_wrong(z, y) - c * square, -square.detach().sqrt().where(error, math.inf)
+        return best_other(z, y) - c * square, -square.detach().sqrt().where(error, math.inf)
 
     images, score = climb_best(objective, x, ball=FREE, alpha=options.alpha, steps=options.steps, rule=options.rule)
     return images, -score

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from robustgen.attacks.ball import Ball
+from robustgen.attacks.ball import Ball, ball_of
 from robustgen.errors import UserError
 
 Rule = Literal["steepest", "adam"]  # the ball's steepest step, or Adam on δ (GAT's attacks on MNIST, Sec. 5.1)
@@ -30,6 +30,22 @@ def check_rule(rule: str) -> None:
     """Raise UserError for the name of no rule."""
     if rule not in RULES:
         raise UserError(f"unknown rule {rule!r}; known are {', '.join(RULES)}")
+
+
+def check_ascent(
+    *, norm: str, eps: float, rule: str, steps: int, alpha: float, restarts: int = 1, random_start: bool = True
+) -> None:
+    """Raise UserError for settings that make no attack."""
+    ball_of(norm, eps)
+    check_rule(rule)
+    if not (eps >= 0 and alpha > 0 and steps >= 0):
+        raise UserError(
+            f"an attack needs eps >= 0, alpha > 0 and steps >= 0, not eps {eps:g}, alpha {alpha:g} and steps {steps}"
+        )
+    if restarts < 1:
+        raise UserError(f"restarts is {restarts}; give at least 1 start")
+    if restarts > 1 and not random_start:
+        raise UserError(f"{restarts} restarts from the image itself are all the same; start at random, or only once")
 
 
 def climb(

@@ -19,9 +19,15 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def best_other(logits: Tensor, y: Tensor) -> Tensor:
+    """max over k ≠ y of z_k."""
+    true = F.one_hot(y, logits.shape[1]).bool()
+    return logits.masked_fill(true, -torch.inf).amax(1)
+
+
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """max over k ≠ y of z_k, less z_y (Carlini & Wagner 2017): positive where the label is wrong."""
-    return _best_other(logits, y) - _true(logits, y)
+    return best_other(logits, y) - _true(logits, y)
 
 
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
@@ -46,8 +52,3 @@ def check_loss(name: str) -> None:
 
 def _true(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, y[:, None]).squeeze(1)
-
-
-def _best_other(logits: Tensor, y: Tensor) -> Tensor:
-    true = F.one_hot(y, logits.shape[1]).bool()
-    return logits.masked_fill(true, -torch.inf).amax(1)

@@ -15,6 +15,7 @@ import numpy as np
 from robustgen.errors import UserError
 from robustgen.seeding import derive
 
+DOMAIN = (0.0, 1.0)  # the least and the largest coordinate of a point, in every dimension alike
 CHUNK = 1 << 22  # pairs of a point and a base point that are worked on at once
 
 
@@ -92,12 +93,6 @@ def problem(name: str) -> Problem:
     return PROBLEMS[name]
 
 
-def domain(name: str) -> tuple[float, float]:
-    """The least and the largest coordinate that a problem's points can have, in every dimension alike."""
-    problem(name)
-    return 0.0, 1.0
-
-
 def sample(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Positive (N, D) and negative points (N, D) of a problem, float32 in [0, 1]^D, in random order."""
     found = problem(name)
@@ -111,7 +106,7 @@ def sample(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         points = draws.random((found.count, found.dimensions))
         inside = ((points > low) & (points < high)).all(1)
         negative = np.concatenate([negative, points[~inside]])
-    positive = np.clip(found.base[rows] + noise, 0, 1)
+    positive = np.clip(found.base[rows] + noise, *DOMAIN)
     return positive.astype(np.float32), negative[: found.count].astype(np.float32)
 
 

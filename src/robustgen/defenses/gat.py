@@ -18,6 +18,7 @@ from robustgen.defenses.detectors.threshold import accepting_threshold
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.protocols import Classifier
+from robustgen.replicates import check_finite, in_company
 
 REJECTED = -1  # in place of a class
 
@@ -49,18 +50,22 @@ class Rejecting(nn.Module, ABC):
 
     @torch.no_grad()
     def decide(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted classes k (N,) int64, and the logits of their detectors z_{d_k}(x) (N,)."""
+        """Predicted classes k (N,) int64, and the logits of their detectors z_{d_k}(x) (N,).
+
+        Raises UserError where images are none, and where logits are not finite.
+        """
         check_images(x)
         with evaluating(self):
-            parts = [self._decide(each) for each in x.split(self.batch)]
-        predicted, logits = (torch.cat(values) for values in zip(*parts, strict=True))
-        if not logits.isfinite().all():
-            raise UserError("the detectors' logits are NaN or infinite for some images; their training diverged")
-        return predicted, logits
+            parts = [self._read(each) for each in x.split(self.batch)]
+        z, z_h = (torch.cat(values) for values in zip(*parts, strict=True))
+        for logits, whose in ((z_h, "detectors"), (z, "classifier")):
+            check_finite(logits, f"logits of the {whose}", "; train the network again, with a smaller --recipe.lr")
+        predicted = z.argmax(1)
+        return predicted, z_h.gather(1, predicted[:, None])[:, 0]
 
-    def _decide(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        predicted = self(x).argmax(1)
-        return predicted, self.detectors(x).gather(1, predicted[:, None])[:, 0]
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits that predict, and the detectors'."""
+        return in_company(self, x), in_company(self.detectors, x)
 
     def score(self, x: Tensor) -> Tensor:
         """z_{d_k}(x) (N,): higher means more natural."""
@@ -87,6 +92,10 @@ class Generative(Rejecting):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.detectors(x)
         return logits
+
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = in_company(self, x)
+        return z, z
 
 
 class Integrated(Rejecting):

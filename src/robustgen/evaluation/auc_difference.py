@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from robustgen.errors import UserError
-from robustgen.evaluation.statistics import Estimate
+from robustgen.evaluation.statistics import Estimate, placements
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def _parts(ranking: Ranking) -> tuple[float, np.ndarray, int]:
         positive, negative = ranking.positive[:, k], ranking.negative[:, k]
         high = ranking.natural[positive, k].astype(np.float64)
         low = ranking.attacked[negative, k].astype(np.float64)
-        above, passed = _shares(high, low), 1 - _shares(low, high)
+        above, passed = placements(high, low), 1 - placements(low, high)
         area = float(above.mean())
         influence[positive] += (above - area) / (_spread(len(high)) * detectors)
         influence[negative] += (passed - area) / (_spread(len(low)) * detectors)
@@ -86,10 +86,3 @@ def _parts(ranking: Ranking) -> tuple[float, np.ndarray, int]:
 def _spread(n: int) -> float:
     """√(n(n − 1)), so that squared deviations sum to the variance of a mean; of one value the deviation is 0."""
     return math.sqrt(n * max(n - 1, 1))
-
-
-def _shares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """For every x the share of y below it, ties counting one half."""
-    ordered = np.sort(y)
-    ranks = np.searchsorted(ordered, x, side="left") + np.searchsorted(ordered, x, side="right")
-    return np.asarray(ranks / (2 * len(ordered)))

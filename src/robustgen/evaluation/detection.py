@@ -13,6 +13,8 @@ import numpy as np
 from robustgen.errors import UserError
 from robustgen.evaluation.statistics import Estimate, proportion
 
+ADVICE = "train their network again, with a smaller --recipe.lr"
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -38,7 +40,7 @@ def decide(z: np.ndarray, z_h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if z.ndim != 2 or z.shape != z_h.shape:
         raise UserError(f"logits must both be (N, K), not {z.shape} and {z_h.shape}; use one set of images and classes")
     if np.isnan(z).any() or np.isnan(z_h).any():
-        raise UserError("logits are NaN; find where they arise")
+        raise UserError(f"logits are NaN; {ADVICE}")
     predicted = z.argmax(1)
     return predicted, np.take_along_axis(z_h, predicted[:, None], 1)[:, 0]
 
@@ -50,7 +52,10 @@ def true_positive_rate(logit: np.ndarray, threshold: float) -> Estimate:
 
 
 def false_positive_rate(predicted: np.ndarray, logit: np.ndarray, y: np.ndarray, threshold: float) -> Estimate:
-    """Eq. 11: the share of attacked images, of all N, that are both accepted and predicted wrongly; arrays (N,)."""
+    """Eq. 11: the share of attacked images, of all N, that are both accepted and predicted wrongly; arrays (N,).
+
+    It is the error of Eq. 19 too: a classifier's word for it.
+    """
     logit, predicted, y = _checked(logit, predicted, y)
     return _share((predicted != y) & (logit >= threshold))
 
@@ -59,14 +64,6 @@ def accuracy(predicted: np.ndarray, logit: np.ndarray, y: np.ndarray, threshold:
     """Eq. 18: the share of natural images that are both accepted and predicted as labelled; arrays (N,)."""
     logit, predicted, y = _checked(logit, predicted, y)
     return _share((predicted == y) & (logit >= threshold))
-
-
-def error(predicted: np.ndarray, logit: np.ndarray, y: np.ndarray, threshold: float) -> Estimate:
-    """Eq. 19: the share of attacked images that are both accepted and predicted wrongly; a rejected one is no error.
-
-    The same as the false positive rate: one is a detector's word for it, the other a classifier's.
-    """
-    return false_positive_rate(predicted, logit, y, threshold)
 
 
 def rates(predicted: np.ndarray, logit: np.ndarray, y: np.ndarray, thresholds: np.ndarray) -> Rates:
@@ -103,5 +100,5 @@ def _checked(logit: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
         listed = ", ".join(str(array.shape) for array in arrays)
         raise UserError(f"rates need vectors of one length, at least 1, not {listed}; use the same images")
     if np.isnan(arrays[0]).any():
-        raise UserError("logits are NaN; find where they arise")
+        raise UserError(f"logits are NaN; {ADVICE}")
     return arrays

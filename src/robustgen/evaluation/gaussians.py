@@ -32,11 +32,6 @@ class ClassGaussian:
     shape: tuple[int, int, int]
     factor: int
 
-    def covariance(self) -> Tensor:
-        """(D, D) float64, the ridge included."""
-        root = self.root.double()
-        return root.T @ root + RIDGE * torch.eye(root.shape[1], dtype=torch.float64)
-
     def sample(self, streams: ImageStreams) -> Tensor:
         """(N, C, H, W) float32 in [0, 1], one image from each stream: drawn small, clipped, each pixel made a square.
 

@@ -116,7 +116,7 @@ def auc(natural: Values, adversarial: Values, confidence: float = 0.95) -> Estim
     adversarial score: independent of the scores' distribution, and wide. n is N + M.
     """
     x, y = _vector(natural, "natural scores"), _vector(adversarial, "adversarial scores")
-    above, below = _placements(x, y), _placements(y, x)
+    above, below = placements(x, y), placements(y, x)
     pairs = min(len(x), len(y))
     variance = above.var(ddof=1) / len(x) + below.var(ddof=1) / len(y) if pairs > 1 else 0.0
     return _area(float(above.mean()), float(variance), pairs, len(x) + len(y), _checked(confidence))
@@ -129,7 +129,7 @@ def paired_auc(natural: Values, adversarial: Values, confidence: float = 0.95) -
     each other. Where its variance is 0 or undefined, Clopper & Pearson's for N / 2 pairs of scores of two images each.
     """
     x, y = _pairs(natural, adversarial)
-    above, below = _placements(x, y), _placements(y, x)
+    above, below = placements(x, y), placements(y, x)
     n = len(x)
     variance = (above - below).var(ddof=1) / n if n > 1 else 0.0
     return _area(float(above.mean()), float(variance), max(1, n // 2), n, _checked(confidence))
@@ -146,7 +146,7 @@ def _area(value: float, variance: float, pairs: int, n: int, level: float) -> Es
     return Estimate(value, low, high, n)
 
 
-def _placements(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def placements(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For every x the share of y below it, ties counting one half."""
     ordered = np.sort(y)
     ranks = np.searchsorted(ordered, x, side="left") + np.searchsorted(ordered, x, side="right")

@@ -15,6 +15,7 @@ NAMES = {
     "digits32-weak": "digits 32×32, half the radius",
     "digits16": "digits 16×16",
     "digits8": "digits 8×8",
+    "restricted-imagenet": "Restricted ImageNet",
 }
 NORMS = {"linf": "L∞", "l2": "L2"}
 

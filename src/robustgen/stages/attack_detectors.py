@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import product
@@ -12,16 +11,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from robustgen.attacks.ball import Norm, ball_of
-from robustgen.attacks.first_order import Rule
+from robustgen.attacks.first_order import Rule, check_ascent
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
-from robustgen.options import Ratio, recorded
+from robustgen.options import Ratio
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, identity, prepare
 from robustgen.stages.detector_models import (
     SOURCES,
-    check_ascent,
     check_logits,
+    described,
     detector_files,
     load_bank,
     load_classifier,
@@ -97,14 +96,11 @@ def run(options: Options) -> None:
     found["natural"] = logits_of(bank, images.images, options.batch, "logits of the detectors")
     predictions = logits_of(classifier, images.images, options.batch, "logits of the classifier")
     found["adversarial"] = adversarial(bank, images, points, options, store)
-    config = {**recorded(options), "trained": training_facts(options.detectors)}
     found |= {
         "predicted": predictions.argmax(1),
-        "labels": images.labels.numpy(),
-        "indices": np.arange(options.offset, options.offset + len(images)),
         "detectors": np.array(bank.labels, np.int64),
-        "config": np.array(json.dumps(config, sort_keys=True, default=str)),
     }
+    found |= described(options, images.labels, training_facts(options.detectors), options.offset)
     save_arrays(options.out, found)
     store.clear()
 
@@ -164,5 +160,5 @@ def attacked(bank: Detectors, x: Tensor, indices: list[int], point: Point, resta
     with torch.no_grad():
         found = bank.each(changed.unflatten(0, sizes)).T.cpu()
     check_logits(found, "logits of attacked detectors")
-    assert float(ball.distance(changed, own).max()) <= ball.eps + ball.tolerance, "the attack left its ball"
+    ball.check(changed, own)
     return found.numpy()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -12,18 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from robustgen.attacks.ball import Norm, ball_of
-from robustgen.attacks.detection import ATTACKS, check_attack
-from robustgen.attacks.first_order import Rule
+from robustgen.attacks.detection import ATTACKS, check_attack, check_targets, multi_targeted
+from robustgen.attacks.first_order import Rule, check_ascent
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
-from robustgen.options import Ratio, recorded
+from robustgen.options import Ratio
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, identity, prepare
 from robustgen.stages.detector_models import (
     SOURCES,
-    check_ascent,
     check_logits,
+    described,
     detector_files,
     load_bank,
     load_classifier,
@@ -60,10 +59,13 @@ class Options(Compute):
     # detectors' logits, multi-integrated and multi-generative (every target in turn, Tramèr et al. 2020)
     attacks: tuple[str, ...]
     norm: Norm = "linf"  # in which radii and steps are measured
-    # a radius has an entry in each of the three lists that follow; a list of one value serves all radii
+    # a radius has an entry in each of the lists that follow; a list of one value serves all radii
     eps: tuple[Ratio, ...]  # pixel units; of an L2 ball the length of the whole change; 0 is a control
     steps: tuple[int, ...]  # updates of an attack
     alpha: tuple[Ratio, ...]  # length of a step in the norm, or Adam's learning rate, pixel units
+    multi_steps: tuple[int, ...] = ()  # of the attacks called multi-* (Tramèr et al.: 100); none: as the others
+    multi_alpha: tuple[Ratio, ...] = ()  # of the same (Tramèr et al.: 2.5 eps / 100); none: as the others
+    targets: int | None = None  # wrong classes that multi-* try, of the largest predicting logits at x; None: all
     rule: Rule = "adam"  # how a step is made: normalised steepest ascent, or Adam on the change
     restarts: int = 1  # starts of which the worst for the defence counts
     random_start: bool = True  # start uniformly in the ball rather than at the image
@@ -73,7 +75,7 @@ class Options(Compute):
 
 @dataclass(frozen=True, kw_only=True)
 class Radius:
-    """A radius and how it is climbed to."""
+    """A radius and how it is climbed within."""
 
     eps: float
     steps: int
@@ -84,27 +86,27 @@ def run(options: Options) -> None:
     """Write the file `options.out`: G attacks (each of `attacks` at each of E radii), N test, V validation images,
     K classes.
 
-    attack, norm, eps, steps, alpha (G,); classifier_logits, detector_logits float32 (G, N, K), z_f and z_H of the
-    adversarial images; natural_classifier, natural_detector (N, K), validation_classifier, validation_detector (V, K),
-    those of natural images; validation_labels int64 (V,); rival_correct bool (N,); rival_eps (E,), rival_robust bool
-    (E, N): right as it is and under every attack at that radius, with the same steps and starts; labels, indices
-    int64 (N,), indices being rows of the test split; config, the options as JSON with `trained`, how the detectors
-    were. Finished parts survive an interruption, and no number depends on the batch or the shard.
+    attack, norm, eps, steps, alpha (G,), as each attack used them; classifier_logits, detector_logits float32
+    (G, N, K), z_f and z_H of the adversarial images; natural_classifier, natural_detector (N, K),
+    validation_classifier, validation_detector (V, K), those of natural images; validation_labels int64 (V,);
+    rival_correct bool (N,); rival_eps (E,), rival_robust bool (E, N): right as it is and under every attack at that
+    radius, of `steps` and `alpha`; labels, indices int64 (N,), indices being rows of the test split; config, the
+    options as JSON with `trained`, how the detectors were. Finished parts survive an interruption, and no number
+    depends on the batch or the shard.
     """
-    radii = check(options)
+    radii, multi = check(options)
     device = prepare(options)
     images = shard(options.data, options.offset, options.images)
     classifier = load_classifier(options.classifier, device, options.classifier_arch, images, options.data)
     rival = load_classifier(options.rival, device, options.rival_arch, images, options.data)
     bank = load_bank(options.detectors, device, options.member_arch, images, options.data, complete=True)
-    points = list(product(options.attacks, radii))
+    points = [(name, each) for name in options.attacks for each in (multi if multi_targeted(name) else radii)]
     attacks = [attack_of(name, classifier, bank, radius, options) for name, radius in points]
     store = stored(options, [classifier, bank, rival])
     found = natural(classifier, bank, images, options)
     logits = attacked(attacks, classifier, bank, images, options, store)
     found["classifier_logits"], found["detector_logits"] = np.split(logits, 2, axis=2)
     found["rival_correct"], found["rival_robust"] = rivalled(rival, images, radii, options, store)
-    config = {**recorded(options), "trained": training_facts(options.detectors)}
     found |= {
         "attack": np.array([name for name, _ in points]),
         "norm": np.array([options.norm] * len(points)),
@@ -112,32 +114,38 @@ def run(options: Options) -> None:
         "steps": np.array([radius.steps for _, radius in points], np.int64),
         "alpha": np.array([radius.alpha for _, radius in points], np.float64),
         "rival_eps": np.array([radius.eps for radius in radii], np.float64),
-        "labels": images.labels.numpy(),
-        "indices": np.arange(options.offset, options.offset + len(images)),
-        "config": np.array(json.dumps(config, sort_keys=True, default=str)),
     }
+    found |= described(options, images.labels, training_facts(options.detectors), options.offset)
     save_arrays(options.out, found)
     store.clear()
 
 
-def check(options: Options) -> list[Radius]:
-    """The radii; UserError for options that make no evaluation."""
+def check(options: Options) -> tuple[list[Radius], list[Radius]]:
+    """The radii, and the same for multi-targeted attacks; UserError for options that make no evaluation."""
     if not options.attacks:
         raise UserError(f"attacks is empty; known are {', '.join(ATTACKS)}")
     for name in options.attacks:
         check_attack(name)
     if options.batch < 1:
         raise UserError(f"batch is {options.batch}; give at least 1 image")
-    entries = together(eps=options.eps, steps=options.steps, alpha=options.alpha)
-    for entry in entries:
+    own = {"multi_steps": options.multi_steps, "multi_alpha": options.multi_alpha}
+    given = {name: values for name, values in own.items() if values}
+    entries = together(eps=options.eps, steps=options.steps, alpha=options.alpha, **given)
+    radii = [Radius(eps=each["eps"], steps=each["steps"], alpha=each["alpha"]) for each in entries]
+    multi = [
+        replace(radius, steps=each.get("multi_steps", radius.steps), alpha=each.get("multi_alpha", radius.alpha))
+        for radius, each in zip(radii, entries, strict=True)
+    ]
+    for radius in radii + multi:
         check_ascent(
             norm=options.norm,
             rule=options.rule,
             restarts=options.restarts,
             random_start=options.random_start,
-            **entry,
+            **asdict(radius),
         )
-    return [Radius(**entry) for entry in entries]
+    check_targets(options.targets)
+    return radii, multi
 
 
 def stored(options: Options, networks: list[nn.Module]) -> Store:
@@ -162,6 +170,7 @@ def attack_of(name: str, classifier: nn.Module, bank: Detectors, radius: Radius,
         rule=options.rule,
         restarts=options.restarts,
         random_start=options.random_start,
+        targets=options.targets,
         seed=options.seed,
     )
 
@@ -251,5 +260,6 @@ def withstood(
         with torch.no_grad():
             logits = in_company(rival, changed)
         check_logits(logits, "logits of the rival under attack")
+        ball.check(changed, x)
         right &= logits.argmax(1) == y
     return right.cpu().numpy()

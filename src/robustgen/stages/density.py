@@ -116,7 +116,7 @@ def learned(name: str, options: Options, device: str, checkpoint: Checkpoint) ->
 
 def grid_of(name: str, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Midpoints (count,) of equal cells of the domain, and their grid (count^D, D), the first coordinate first."""
-    low, high = planar.domain(name)
+    low, high = planar.DOMAIN
     axis = low + (np.arange(count) + 0.5) * ((high - low) / count)
     axes = np.meshgrid(*[axis] * planar.problem(name).dimensions, indexing="ij")
     return axis, np.stack(axes, -1).reshape(count ** len(axes), -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustgen import models
-from robustgen.attacks.ball import ball_of
-from robustgen.attacks.first_order import check_rule
 from robustgen.errors import UserError
 from robustgen.io import load_weights
+from robustgen.options import recorded
 from robustgen.stages.compute import check_data, check_shape
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def load_bank(
         raise UserError(
             f"{path} holds detectors of the kind {config.member.arch}, not the {arch} asked for; name the one it holds"
         )
-    check_shape(config, images, data, f"the detectors in {path}", "train some on it")
+    check_shape(config, images, data, f"the bank of detectors in {path}", "train one on it")
     if config.classes != images.num_classes:
         raise UserError(
             f"{data} has {images.num_classes} classes where the detectors in {path} are for {config.classes}; "
@@ -85,6 +85,19 @@ def training_facts(path: Path) -> list[dict[str, Any]]:
     return [{"labels": header["parameters"]["labels"], "training": header.get("training")} for header in headers]
 
 
+def described(options: Any, labels: Tensor, trained: list[dict[str, Any]], first: int = 0) -> dict[str, np.ndarray]:
+    """What each result says of its test images, from number `first` on, and of its making.
+
+    labels, indices int64 (N,), indices being rows of the test split; config, the options as JSON with `trained`.
+    """
+    config = {**recorded(options), "trained": trained}
+    return {
+        "labels": labels.numpy(),
+        "indices": np.arange(first, first + len(labels)),
+        "config": np.array(json.dumps(config, sort_keys=True, default=str)),
+    }
+
+
 def logits_of(network: nn.Module, images: Tensor, batch: int, what: str) -> np.ndarray:
     """float32 (N, K) outputs of a classifier or of detectors for images (N, C, H, W) in [0, 1].
 
@@ -120,18 +133,3 @@ def together(**lists: Sequence[Any]) -> list[dict[str, Any]]:
         found = ", ".join(f"{name} has {length}" for name, length in lengths.items())
         raise UserError(f"{', '.join(lists)} belong together, but {found}; give each {max(count, 1)} values, or one")
     return [{name: values[i if len(values) > 1 else 0] for name, values in lists.items()} for i in range(count)]
-
-
-def check_ascent(
-    *, norm: str, eps: float, rule: str, steps: int, alpha: float, restarts: int = 1, random_start: bool = True
-) -> None:
-    """Raise UserError for settings that make no attack."""
-    ball_of(norm, eps)
-    check_rule(rule)
-    if not (eps >= 0 and alpha > 0 and steps >= 0 and restarts >= 1):
-        raise UserError(
-            "an attack needs eps >= 0, alpha > 0, steps >= 0 and restarts >= 1, "
-            f"not eps {eps:g}, alpha {alpha:g}, steps {steps}, restarts {restarts}"
-        )
-    if restarts > 1 and not random_start:
-        raise UserError(f"{restarts} restarts from the image itself are all the same; start at random, or only once")

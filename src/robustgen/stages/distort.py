@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,14 +14,13 @@ from robustgen.attacks import distortion
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
-from robustgen.options import recorded
 from robustgen.progress import INTERVAL, log, progress
 from robustgen.stages.compute import Compute, identity, prepare
 from robustgen.stages.detector_models import (
     SOURCES,
+    described,
     detector_files,
     load_bank,
-    logits_of,
     modules_of,
     training_facts,
 )
@@ -57,26 +55,24 @@ def run(options: Options) -> None:
     the test split; config, the options as JSON with `trained`, how the detectors were. Finished batches survive an
     interruption, and no number depends on the batch or the shard.
     """
-    from robustgen.evaluation.detection import decide
+    from robustgen.defenses.gat import REJECTED, Generative
 
     check(options)
     device = prepare(options)
     images = shard(options.data, options.offset, options.images)
     bank = load_bank(options.detectors, device, options.member_arch, images, options.data, complete=True)
-    threshold, share = fitted(bank, options)
-    natural = logits_of(bank, images.images, options.batch, "logits of the detectors")
-    predicted, logit = decide(natural, natural)
+    validation = load_split(options.data, "validation").images.to(device)
+    defense = Generative(bank, batch=options.batch).fit(validation, options.share)
+    passed = (defense.predict(validation) != REJECTED).double().mean()
+    predicted, logit = (values.cpu() for values in defense.decide(images.images.to(device)))
     store = stored(options, bank)
-    found = searched(bank, images, threshold, options, store)
-    config = {**recorded(options), "trained": training_facts(options.detectors)}
+    found = searched(bank, images, defense.threshold, options, store)
     found |= {
-        "threshold": np.array(threshold, np.float64),
-        "validation_share": np.array(share, np.float64),
-        "natural_error": (predicted != images.labels.numpy()) & (logit > threshold),
-        "labels": images.labels.numpy(),
-        "indices": np.arange(options.offset, options.offset + len(images)),
-        "config": np.array(json.dumps(config, sort_keys=True, default=str)),
+        "threshold": np.array(defense.threshold, np.float64),
+        "validation_share": np.array(float(passed), np.float64),
+        "natural_error": ((predicted != images.labels) & (logit > defense.threshold)).numpy(),
     }
+    found |= described(options, images.labels, training_facts(options.detectors), options.offset)
     save_arrays(options.out, found)
     store.clear()
 
@@ -87,27 +83,14 @@ def check(options: Options) -> None:
         raise UserError(
             f"batch is {options.batch} and shown {options.shown}; give at least 1 image a batch, 0 or more shown"
         )
-    if not 0 < options.share <= 1:
-        raise UserError(f"share is {options.share:g}; give a share of images above 0, up to 1")
 
 
 def stored(options: Options, bank: Detectors) -> Store:
     """Where finished batches of this search, and of no other, are kept."""
     files = [*detector_files(options.detectors), options.data]
-    own = ("attacks.detection", "attacks.distortion", "evaluation.detection", "stages.distort")
-    return Store.of(identity(options, files, [*SOURCES, *own, *modules_of([bank])]))
-
-
-def fitted(bank: Detectors, options: Options) -> tuple[float, float]:
-    """T, fitted on the validation images, and the share of these that pass it as generative detection sees them."""
-    from robustgen.defenses.detectors.threshold import accepting_threshold
-    from robustgen.evaluation.detection import decide, true_positive_rate
-
-    validation = load_split(options.data, "validation")
-    z = logits_of(bank, validation.images, options.batch, "logits of the detectors")
-    _, logit = decide(z, z)
-    threshold = accepting_threshold(logit, options.share)
-    return threshold, true_positive_rate(logit, threshold).value
+    own = ("attacks.detection", "attacks.objectives", "attacks.distortion", "stages.distort")
+    fitting = ("defenses.gat", "defenses.detectors.threshold")
+    return Store.of(identity(options, files, [*SOURCES, *own, *fitting, *modules_of([bank])]))
 
 
 def searched(

@@ -19,7 +19,7 @@ class Mnist:
     """Sec. 5.1: detectors trained from scratch, with Adam on the perturbation."""
 
     dataset: str = ""  # mnist, digits16, ...; "": the section is left out
-    linf_small: str = ""  # each detector attacked alone, of a bank trained against L∞; its first attack is in that ball
+    linf_small: str = ""  # each detector attacked alone, of a bank trained against L∞
     linf_large: str = ""  # against a larger L∞ radius
     l2_small: str = ""  # against L2
     l2_large: str = ""  # against a larger L2 radius
@@ -35,10 +35,10 @@ class Cifar:
     """Sec. 5.2: detectors fine-tuned from the classifier, with normalised steepest descent."""
 
     dataset: str = ""  # cifar10, digits16, ...; "": the section is left out
-    large: str = ""  # each detector attacked alone, of the main bank; its first attack is in the training's ball
+    large: str = ""  # each detector attacked alone, of the main bank
     small: str = ""  # trained against a smaller radius
     l2: str = ""  # against L2
-    coarse: str = ""  # with too large a training step (Table 17), in the ball of large or of small
+    coarse: str = ""  # with too large a training step, in the ball of small or large, under its attacks (Table 17)
     small_curve: str = ""  # training history; "": that of small
     large_curve: str = ""  # "": that of large
     detection: str = ""  # large's detectors with a classifier, and a softmax rival
@@ -56,7 +56,7 @@ class ImageNet:
 
     dataset: str = ""  # restricted-imagenet; "": the section is left out
     probe: str = ""  # the detector under attack (Table 18)
-    synthesis: tuple[str, ...] = ()  # perturbed and generated images, of ascending training radius
+    synthesis: tuple[str, ...] = ()  # perturbed and generated images, in the order of Fig. 15; the last: largest radius
     synthesis_softmax: str = ""  # a softmax classifier's
 
 
@@ -140,7 +140,7 @@ def measured(options: Options) -> m.Measured:
         dataset=named(imagenet.dataset),
         probe=one(loading.load_probe, o.probes, imagenet.probe),
         synthesis=tuple(loading.load_synthesis(o.synthesis, name) for name in imagenet.synthesis),
-        synthesis_softmax=one(loading.load_synthesis, o.synthesis, imagenet.synthesis_softmax),
+        synthesis_softmax=one(loading.load_softmax, o.synthesis, imagenet.synthesis_softmax),
     )
     return Measured(
         scale=o.scale,
@@ -168,7 +168,7 @@ def mnist(options: Options) -> m.Mnist:
         distortion_small=one(loading.load_distortion, o.distortion, names.distortion_small),
         distortion_large=one(loading.load_distortion, o.distortion, names.distortion_large),
         synthesis=one(loading.load_synthesis, o.synthesis, names.synthesis),
-        synthesis_softmax=one(loading.load_synthesis, o.synthesis, names.synthesis_softmax),
+        synthesis_softmax=one(loading.load_softmax, o.synthesis, names.synthesis_softmax),
     )
 
 
@@ -190,8 +190,8 @@ def cifar(options: Options) -> m.Cifar:
         detection=one(loading.load_detection, o.detection, names.detection),
         distortion=one(loading.load_distortion, o.distortion, names.distortion),
         synthesis=one(loading.load_synthesis, o.synthesis, names.synthesis),
-        synthesis_softmax=one(loading.load_synthesis, o.synthesis, names.synthesis_softmax),
-        synthesis_natural=one(loading.load_synthesis, o.synthesis, names.synthesis_natural),
+        synthesis_softmax=one(loading.load_softmax, o.synthesis, names.synthesis_softmax),
+        synthesis_natural=one(loading.load_softmax, o.synthesis, names.synthesis_natural),
         synthesis_small=one(loading.load_synthesis, o.synthesis, names.synthesis_small),
         synthesis_wide=one(loading.load_synthesis, o.synthesis, names.synthesis_wide),
     )
@@ -199,24 +199,24 @@ def cifar(options: Options) -> m.Cifar:
 
 def headline(made: dict[str, list[Row]], decided: list[Claim]) -> dict[str, float]:
     """A handful of numbers of either section."""
-    from robustgen.papers.gat.tables import lines as t
+    from robustgen.papers.gat import words as w
     from robustgen.papers.gat.tables.detection import RADII, line_of, natural_line
-    from robustgen.papers.gat.words import CIFAR, MNIST, WAYS
+    from robustgen.papers.gat.tables.lines import DISTORTION, ERROR, STANDARD
 
     shown = {
-        "MNIST's recipe: AUC of d1 under a short attack": ("table1", f"{t.LINF_SMALL}, short attack", "d1"),
-        "MNIST's recipe: AUC of d1 under a long attack": ("table1", f"{t.LINF_SMALL}, long attack", "d1"),
-        "CIFAR-10's recipe: AUC of d1": ("table3", f"{t.LINF_LARGE}, attack 1", "d1"),
-        "MNIST's recipe: mean L2 distortion": ("table2", f"generative detection, {t.LINF_SMALL}", t.DISTORTION),
-        "CIFAR-10's recipe: mean L2 distortion": ("table4", f"generative detection, {t.LINF_LARGE}", t.DISTORTION),
+        "MNIST's recipe: AUC of d1 under a short attack": ("table1", f"{w.LINF_SMALL}, short attack", "d1"),
+        "MNIST's recipe: AUC of d1 under a long attack": ("table1", f"{w.LINF_SMALL}, long attack", "d1"),
+        "CIFAR-10's recipe: AUC of d1": ("table3", f"{w.LINF_LARGE}, attack 1", "d1"),
+        "MNIST's recipe: mean L2 distortion": ("table2", f"generative detection, {w.LINF_SMALL}", DISTORTION),
+        "CIFAR-10's recipe: mean L2 distortion": ("table4", f"generative detection, {w.LINF_LARGE}", DISTORTION),
     }
-    for paper in (MNIST, CIFAR):
-        for way in WAYS:
-            line = line_of(paper, RADII[0], way, t.WORST)
-            shown[f"{paper}'s recipe: FPR of {way} detection under the worst attacks %"] = ("detection", line, t.ERROR)
-            accuracy = ("detection", natural_line(paper, way), t.STANDARD)
+    for paper in (w.MNIST, w.CIFAR):
+        for way in w.WAYS:
+            line = line_of(paper, RADII[0], way, w.WORST)
+            shown[f"{paper}'s recipe: FPR of {way} detection under the worst attacks %"] = ("detection", line, ERROR)
+            accuracy = ("detection", natural_line(paper, way), STANDARD)
             shown[f"{paper}'s recipe: standard accuracy, {way} %"] = accuracy
-        softmax = ("detection", line_of(paper, RADII[0], t.SOFTMAX, "PGD"), t.ERROR)
+        softmax = ("detection", line_of(paper, RADII[0], w.SOFTMAX, "PGD"), ERROR)
         shown[f"{paper}'s recipe: error of the softmax classifier under PGD %"] = softmax
     cells = {(name, row.row, row.column): row.value for name, rows in made.items() for row in rows}
     numbers = {name: round(value, 4) for name, cell in shown.items() if (value := cells.get(cell)) is not None}

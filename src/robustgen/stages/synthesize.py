@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from robustgen.attacks.ball import Norm
-from robustgen.attacks.first_order import Rule
+from robustgen.attacks.first_order import Rule, check_ascent
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import load_weights, save_arrays
-from robustgen.options import Ratio, recorded
+from robustgen.options import Ratio
 from robustgen.progress import progress
 from robustgen.stages.compute import Compute, prepare
 from robustgen.stages.detector_models import (
-    check_ascent,
+    described,
     load_bank,
     load_classifier,
     logits_of,
@@ -100,16 +99,13 @@ def run(options: Options) -> None:
         "kind": np.array(subject.kind),
         "model_labels": np.array(subject.labels, np.int64),
         "natural": subject.logits(test.images[natural]),
-        "labels": test.labels[natural].numpy(),
-        "indices": natural.numpy(),
         "images": test.images[chosen].numpy(),
         "image_labels": test.labels[chosen].numpy(),
         **shift(subject, judge, test.images[chosen], settings),
         **generate(subject, judge),
         **climb_noise(subject, judge, test.images.shape[1:]),
+        **described(options, test.labels[natural], subject.trained),
     }
-    config = {**recorded(options), "trained": subject.trained}
-    arrays["config"] = np.array(json.dumps(config, sort_keys=True, default=str))
     save_arrays(options.out, arrays)
 
 
@@ -214,8 +210,7 @@ def within(moved: Tensor, x: Tensor, ball: Ball) -> None:
 
     check_finite(moved, "images", ": the model's gradients are; train it again, with a smaller --recipe.lr")
     check_images(moved)
-    distance = float(ball.distance(moved, x).max())
-    assert distance <= ball.eps + ball.tolerance, f"an image left its ball: {distance} > {ball.eps}"
+    ball.check(moved, x)
 
 
 class Judge:

@@ -29,6 +29,7 @@ SOURCES = (
     "attacks.ball",
     "models.detectors",
     "models.grouped",
+    "replicates",
     "seeding",
 )  # and the network's: what a checkpoint belongs to
 

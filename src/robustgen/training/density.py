@@ -37,7 +37,6 @@ class Recipe:
     warmup: int = 500  # the first of them see negatives where they are, in generative training too; as there
     batch: int = 1000  # points of either class in an update
     lr: float = 5e-4  # learning rate of Adam
-    decay: bool = False  # let it fall linearly to nothing; constant in the notebooks
     eps: Ratio = 0.5  # L∞ radius in which negatives move
     steps: int = 10  # ascent steps
     alpha: Ratio = 0.05  # length of a step of every coordinate
@@ -112,7 +111,8 @@ def train_densities(
 
     grid (M, D): points at which logits (S, 2, M) are wanted, kinds as in KINDS; target (M,): the density's shares
     there, of which sum 1, for the total variation. Both kinds of a seed start alike and see the same points, each draw
-    is named by (seed, update or pass). Resumes from `checkpoint`. Raises UserError where a loss is not finite.
+    is named by (seed, update or pass). Resumes from `checkpoint`. Raises UserError where a loss or a logit is not
+    finite.
     """
     networks = Networks([*seeds, *seeds], positives.shape[2], recipe.hidden, recipe.layers).to(device)
     optimizer = torch.optim.Adam(networks.parameters(), lr=recipe.lr, fused=True)
@@ -167,9 +167,6 @@ def train_step(
     """One update of all networks on positives and negatives (S, M, D); the losses (S, 2), detached, on the CPU."""
     moved = others if update < recipe.warmup else perturbed(networks, others, seeds, update, recipe)
     x = torch.cat([torch.cat([own, own]), torch.cat([moved, others])], 1)
-    if recipe.decay:
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * (1 - update / recipe.updates)
     optimizer.zero_grad(set_to_none=True)
     found = losses(*networks(x).split([own.shape[1], others.shape[1]], 1))
     if not bool(found.isfinite().all()):
@@ -198,10 +195,13 @@ def perturbed(networks: Networks, x: Tensor, seeds: Sequence[int], update: int, 
 
 @torch.no_grad()
 def logits_at(networks: Networks, points: Tensor, seeds: int) -> Tensor:
-    """(S, 2, M) logits at points (M, D), on the CPU."""
+    """(S, 2, M) logits at points (M, D), on the CPU; UserError where one is not finite."""
     device, count = networks.biases[0].device, len(KINDS) * seeds
     parts = [networks(part.to(device).expand(count, *part.shape)).cpu() for part in points.split(AT_ONCE)]
-    return torch.cat(parts, 1).view(len(KINDS), seeds, len(points)).transpose(0, 1)
+    logits = torch.cat(parts, 1)
+    if not bool(logits.isfinite().all()):
+        raise UserError("the logits on the grid are no longer finite; lower --lr")
+    return logits.view(len(KINDS), seeds, len(points)).transpose(0, 1)
 
 
 def gibbs(logits: Tensor) -> Tensor:

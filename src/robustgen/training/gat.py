@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustgen.attacks.ball import Norm, ball_of
-from robustgen.attacks.first_order import Rule, check_rule, climb
+from robustgen.attacks.first_order import Rule, check_ascent, climb
 from robustgen.errors import UserError
 from robustgen.models.detectors import Detectors
 from robustgen.options import Ratio
@@ -43,10 +43,7 @@ class Adversary:
     random_start: bool = True  # from a uniform point of the ball, not from the image
 
     def __post_init__(self) -> None:
-        if not self.eps >= 0 or not self.alpha > 0 or self.steps < 0:
-            raise UserError(f"an adversary needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
-        ball_of(self.norm, self.eps)
-        check_rule(self.rule)
+        check_ascent(norm=self.norm, eps=self.eps, rule=self.rule, steps=self.steps, alpha=self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +53,7 @@ class Recipe:
     positives: int = 32  # images of its class that a detector sees in an update
     negatives: int = 32  # images of the other classes, perturbed
     optimizer: Literal["adam", "sgd"] = "adam"  # which rule moves the weights
-    lr: float = 5e-4  # learning rate, constant
+    lr: float = 5e-4  # learning rate, constant; of sgd half the published one, whose loss is half of Eq. 5 (`losses`)
     momentum: float = 0.9  # of sgd, not Nesterov's; adam keeps its own averages
     weight_decay: float = 0.0  # L2 penalty, part of the gradient
     flip: bool = False  # mirror half of the images left to right
@@ -126,8 +123,8 @@ def train_detectors(
 
     `detectors` is where training starts and stays as it is. Every random draw is named by (seed, class, update or
     pass), so a training that resumes from `checkpoint` ends with the weights of an uninterrupted one, and one of some
-    classes with theirs of a training of all, up to rounding. Raises UserError where the loss is no longer finite, and
-    for a class without images in `train` or `validation`.
+    classes with theirs of a training of all, up to rounding. Raises UserError where the loss or a validation logit is
+    not finite, and for a class without images in `train` or `validation`.
     """
     check_classes(detectors.labels, train.y, "training")
     check_classes(detectors.labels, validation.y, "validation")
@@ -266,7 +263,11 @@ def perturbed(model: Detectors, x: Tensor, adversary: Adversary, seed: int, *nam
 
 
 def losses(positives: Tensor, negatives: Tensor) -> Tensor:
-    """(L,) in nats, Eq. 5 with means for its expectations: logits of the class (L, P), of the others (L, N)."""
+    """(L,) in nats, Eq. 5 with means for its expectations: logits of the class (L, P), of the others (L, N).
+
+    GAT's released code for CIFAR-10 takes one mean over the images of both kinds, half of this where P = N. SGD's steps
+    halve with it: the published learning rate 0.001 is 0.0005 here.
+    """
     return F.softplus(-positives).mean(1) + F.softplus(negatives).mean(1)
 
 
@@ -305,22 +306,27 @@ def train_step(
     """One update of every detector on its own loss."""
     optimizer.zero_grad(set_to_none=True)
     found = observe(model, feed, update, recipe, window, device)
-    if not bool(window.losses[-1].isfinite().all()):
-        lost = [name for name, loss in zip(model.labels, window.losses[-1], strict=True) if not loss.isfinite()]
-        raise UserError(
-            f"update {update + 1}: the loss of the detectors of classes {lost} is no longer finite; lower --recipe.lr"
-        )
+    check_finite(window.losses[-1], model.labels, update + 1, "loss")
     found.sum().backward()
     optimizer.step()
 
 
+def check_finite(values: Tensor, labels: Sequence[int], update: int, what: str) -> None:
+    """Raise UserError, naming the classes, where values (L, ...) of detectors, each a `what`, are not finite."""
+    lost = [label for label, row in zip(labels, values, strict=True) if not row.isfinite().all()]
+    if lost:
+        advice = "lower --recipe.lr" if update else "they start so: train the classifier that they are made of again"
+        raise UserError(f"update {update}: the detectors of classes {lost} have a {what} that is not finite; {advice}")
+
+
 def checks(model: Detectors, update: int, window: Window, validation: Images, recipe: Recipe) -> list[Check]:
-    """A row of the curve for every detector."""
+    """A row of the curve for every detector; UserError where its validation logits are not finite."""
     loss = torch.stack(window.losses).mean(0)
     seen, natural, adversarial = (
         torch.cat(parts, 1) for parts in (window.positives, window.natural, window.adversarial)
     )
     clean, attacked = validate(model, validation, recipe)
+    check_finite(torch.cat([clean, attacked], 1), model.labels, update, "validation logit")
     rows = []
     for row, label in enumerate(model.labels):
         own = validation.y == label

@@ -25,7 +25,9 @@ ADVERSARY = {"norm": "linf", "eps": 0.3, "alpha": 0.01, "steps": 100, "rule": "a
 RECIPE = {"updates": 700, "check_every": 100, "positives": 32, "negatives": 32, "lr": 5e-4, "optimizer": "adam",
           "seed": 3, "select": "adversarial", "adversary": ADVERSARY,
           "monitor": {**ADVERSARY, "steps": 200, "random_start": False}}  # fmt: skip
-SETTINGS = {"norm": "linf", "steps": 100, "alpha": 0.01}  # of every attack on a defence
+SETTINGS = {"norm": "linf", "steps": 100, "alpha": 0.01}  # of every attack on a defence but the multi-targeted ones
+DOGS = ("dog-002", "dog-005", "dog-01", "dog-01-far", "dog-03")
+TRAINED = [{"labels": list(range(CLASSES)), "training": RECIPE}]
 SHIFTS = {"norm": ("linf", "l2"), "eps": (0.4, 4.0), "steps": (100, 40), "alpha": (0.01, 0.2)}
 Attack = tuple[str, float, str, int, float, int, str, float]  # fields of PROBE, and the area that it leaves
 
@@ -41,12 +43,17 @@ class World:
 
     n: int = N
     dataset: str = "digits 16×16"
+    cifar_dataset: str = "digits 16×16"
+    updates: int = 500  # of the densities
+    batch: int = 64
+    lengths: int = 2  # attacks on the dog detector
     short: float = 0.99
     long: float = 0.99
     steepest: float = 0.99
     restarted: float = 0.99
     crossed: float = 0.98
     coarse_own: float = 0.99  # of the model trained with a coarse step
+    coarse_short: float = 0.95
     coarse_finest: float = 0.7
     clean_small: float = 1.0
     clean_large: float = 0.975
@@ -83,9 +90,21 @@ def spoiled(share: float, n: int, mark: np.ndarray) -> np.ndarray:
 
 
 def probe(
-    name: str, attacks: Sequence[Attack], world: World, *, clean: float = 1.0, labels: Sequence[int] = range(CLASSES)
+    name: str,
+    attacks: Sequence[Attack],
+    world: World,
+    trained: tuple[int, float],
+    *,
+    clean: float = 1.0,
+    labels: Sequence[int] = range(CLASSES),
 ) -> Probe:
-    """Detectors that tell natural images apart with area `clean`, and attacked ones with the area of each attack."""
+    """Detectors that tell natural images apart with area `clean`, and attacked ones with the area of each attack.
+
+    They were trained in the first attack's ball and by its rule, with so many steps of that size.
+    """
+    norm, eps, rule, *_ = attacks[0]
+    adversary = {**ADVERSARY, "norm": norm, "eps": eps, "rule": rule, "steps": trained[0], "alpha": trained[1]}
+    recipe = {**RECIPE, "adversary": adversary}
     n, truth = world.n, about(world.n)["labels"]
     natural = np.zeros((n, len(labels)), np.float32)
     adversarial = np.zeros((len(attacks), n, len(labels)), np.float32)
@@ -105,7 +124,7 @@ def probe(
             "predicted": truth.copy(),
             **about(n),
             "detectors": np.array(list(labels)),
-            "config": json_of(seed=3, trained=[{"labels": list(labels), "training": RECIPE}]),
+            "config": json_of(seed=3, trained=[{"labels": list(labels), "training": recipe}]),
         },
     )
 
@@ -118,7 +137,7 @@ def bank(name: str, norm: str, eps: float, others: Sequence[tuple[str, float]], 
         attacks.append((norm, eps, rule, 2000, 0.005, 1, "image", long))
     attacks += [(other, radius, "adam", 200, 0.01, 1, "image", w.crossed) for other, radius in others]
     attacks.append((norm, eps, "adam", 200, 0.01, 50, "random", w.restarted))
-    return probe(name, attacks, w, **options)
+    return probe(name, attacks, w, (100, 0.01), **options)
 
 
 def tuned(name: str, norm: str, eps: float, world: World, **options: Any) -> Probe:
@@ -134,15 +153,17 @@ def tuned(name: str, norm: str, eps: float, world: World, **options: Any) -> Pro
             ("l2", 0.3, "steepest", 20, 0.04, 1, "image", w.crossed),
             (norm, eps / 4, "steepest", 10, 0.002, 1, "image", w.crossed),
         ]
-    return probe(name, attacks, w, **options)
+    return probe(name, attacks, w, (40, 0.002), **options)
 
 
 def coarse(world: World) -> Probe:
+    """A model of the main one's radius under its shortest and its longest attack, and under its own."""
     attacks: list[Attack] = [
-        ("linf", 0.03, "steepest", 10, 0.02, 1, "image", world.coarse_own),
+        ("linf", 0.03, "steepest", 20, 0.008, 1, "image", world.coarse_short),
         ("linf", 0.03, "steepest", 40, 0.002, 1, "image", world.coarse_finest),
+        ("linf", 0.03, "steepest", 10, 0.02, 1, "image", world.coarse_own),
     ]
-    return probe("coarse", attacks, world, labels=(0, 1))
+    return probe("coarse", attacks, world, (10, 0.02), labels=(0, 1))
 
 
 def logits_under(integrated: float, generative: float, world: World) -> tuple[np.ndarray, np.ndarray]:
@@ -176,6 +197,7 @@ def detection(name: str, world: World, rival: Sequence[float]) -> Detection:
         {
             **{name: np.array([point[i] for point in points]) for i, name in enumerate(("attack", "eps"))},
             **{name: np.array([value] * len(points)) for name, value in SETTINGS.items()},
+            "steps": np.array([200 if point[0].startswith("multi") else SETTINGS["steps"] for point in points]),
             "classifier_logits": np.stack([z for z, _ in made]),
             "detector_logits": np.stack([z_h for _, z_h in made]),
             "natural_classifier": natural[0],
@@ -187,7 +209,7 @@ def detection(name: str, world: World, rival: Sequence[float]) -> Detection:
             "rival_eps": np.array([0.3, 0.4]),
             "rival_robust": np.stack([~spoiled(share, n, np.ones(n, dtype=bool)) for share in rival]),
             **about(n),
-            "config": json_of(rule="adam", restarts=1, random_start=True, seed=3),
+            "config": json_of(rule="adam", restarts=1, random_start=True, seed=3, targets=None, trained=TRAINED),
         },
     )
 
@@ -207,7 +229,7 @@ def distortion(name: str, value: float, world: World) -> Distortion:
             "validation_share": np.array(0.952),
             "natural_error": np.zeros(n, dtype=bool),
             **about(n),
-            "config": json_of(search=search, share=0.95),
+            "config": json_of(search=search, share=0.95, trained=TRAINED),
         },
     )
 
@@ -250,9 +272,12 @@ def synthesis(
             **dict.fromkeys(
                 ("noise_judged", "noise_nearest"), np.stack([*[np.full((outputs, each), CLASSES)] * 2, judged])
             ),
-            "config": json_of(rule="steepest", radius=30.0, generate_steps=60, generate_alpha=0.5, seed=3),
+            "config": json_of(
+                rule="steepest", radius=30.0, generate_steps=60, generate_alpha=0.5, noise_alpha=0.5, seed=3,
+                trained=TRAINED,
+            ),
         },
-    )
+    )  # fmt: skip
 
 
 def density(name: str, dimensions: int, problems: Sequence[str], world: World) -> Density:
@@ -278,8 +303,9 @@ def density(name: str, dimensions: int, problems: Sequence[str], world: World) -
             "uniform_distance": np.full(len(problems), 0.7),
             "positives": random.random((len(problems), 30, dimensions)),
             "negatives": random.random((len(problems), 30, dimensions)),
-            "curve": random.random((4, len(problems), seeds, 2)),
-            "config": json_of(eps=0.3, steps=20, alpha=0.05, updates=500, seed=3),
+            "config": json_of(
+                eps=0.3, steps=20, alpha=0.05, updates=world.updates, batch=world.batch, hidden=500, layers=5, seed=3
+            ),
         },
     )
 
@@ -305,10 +331,11 @@ def make(world: World) -> Measured:
     softmax = synthesis("softmax", "softmax", w.semantic_softmax, w.generated_softmax, 2.0)
     ours = {name: synthesis(name, "detectors", w.semantic, w.generated, w.fooled) for name in ("cnn", "tuned", "wide")}
     lengths = [
-        ("linf", 0.02, "steepest", steps, 0.001, 1, "image", area) for steps, area in ((40, w.short), (100, w.long))
+        ("linf", 0.02, "steepest", 40 + 60 * number, 0.001, 1, "image", w.long if number else w.short)
+        for number in range(w.lengths)
     ]
-    dog = probe("dog", lengths, w, labels=(0,))
-    dogs = synthesis("dogs", "detectors", w.semantic, w.generated, w.fooled, labels=(0,))
+    dog = probe("dog", lengths, w, (40, 0.001), labels=(0,))
+    dogs = tuple(synthesis(name, "detectors", w.semantic, w.generated, w.fooled, labels=(0,)) for name in DOGS)
     return Measured(
         scale="quick",
         mnist=Mnist(
@@ -320,7 +347,7 @@ def make(world: World) -> Measured:
             synthesis=ours["cnn"], synthesis_softmax=softmax,
         ),
         cifar=Cifar(
-            dataset=w.dataset,
+            dataset=w.cifar_dataset,
             large=tuned("tuned", "linf", 0.03, w, clean=w.clean_large),
             small=tuned("tuned-small", "linf", 0.008, w, clean=w.clean_small),
             l2=tuned("tuned-l2", "l2", 0.3, w, labels=(0, 1)),
@@ -333,7 +360,7 @@ def make(world: World) -> Measured:
             synthesis_small=synthesis("tuned-small", "detectors", 0.4, 0.4, w.fooled),
             synthesis_wide=ours["wide"],
         ),
-        imagenet=ImageNet(dataset="restricted-imagenet", probe=dog, synthesis=(dogs,), synthesis_softmax=softmax),
+        imagenet=ImageNet(dataset="Restricted ImageNet", probe=dog, synthesis=dogs, synthesis_softmax=softmax),
         densities=(density("line", 1, ["mixture"], w), density("plane", 2, ["moons", "circles"], w)),
     )  # fmt: skip
 

@@ -1,129 +1,36 @@
-"""Reading what the stages wrote of GAT: sets and areas, thresholds and errors, shards, damaged files."""
+"""What the stages measured of GAT: thresholds and errors, images, densities, and settings in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
 
 from robustgen.errors import UserError
-from robustgen.io import save_arrays
-from robustgen.papers.gat import loading
 from robustgen.papers.gat.measured import Cifar, Measured
-from robustgen.papers.gat.probe import PROBE, Probe
 from robustgen.papers.gat.study import GAT, NATURAL, Detection, Synthesis
 from robustgen.papers.gat.words import attack_words, radius_words
 
-PER_IMAGE = {
-    "probes": {"adversarial": 1, "natural": 0, "predicted": 0},
-    "detection": {"classifier_logits": 1, "detector_logits": 1, "natural_classifier": 0, "natural_detector": 0,
-                  "rival_correct": 0, "rival_robust": 1},
-    "distortion": {"distance": 0, "c": 0, "natural_error": 0},
-}  # fmt: skip
-LOAD: dict[str, Callable[[Path, str], Any]] = {
-    "probes": loading.load_probe,
-    "detection": loading.load_detection,
-    "distortion": loading.load_distortion,
-    "synthesis": loading.load_synthesis,
-    "density": loading.load_density,
-}
+
+def told(study: Any, config: str) -> Any:
+    return replace(study, arrays={**study.arrays, "config": np.array(config)})
 
 
-def of(found: Measured, kind: str) -> Any:
-    """A study of a kind."""
-    section = found.mnist
-    return {
-        "probes": section.linf_small,
-        "detection": section.detection,
-        "distortion": section.distortion_small,
-        "synthesis": section.synthesis,
-        "density": found.densities[0],
-    }[kind]
-
-
-def tiny() -> Probe:
-    """Two detectors, five images, one attack; image 1 is of class 0 but taken for class 1."""
-    natural = np.array([[2.0, -1.0], [0.5, 1.0], [0.0, 3.0], [-1.0, -2.0], [1.5, -3.0]])
-    return Probe(
-        "tiny",
-        {
-            **{
-                name: np.array([value])
-                for name, value in zip(PROBE, ("l2", 0.5, "adam", 3, 0.1, 1, "image"), strict=True)
-            },
-            "labels": np.array([0, 0, 1, 2, 0]),
-            "predicted": np.array([0, 1, 1, 2, 2]),
-            "indices": np.arange(5),
-            "natural": natural,
-            "adversarial": (natural + 1)[None],
-            "detectors": np.array([0, 1]),
-            "config": np.array('{"seed": 4}'),
-        },
-    )
-
-
-def test_the_sets_are_those_of_the_classifiers_predictions() -> None:
-    study = tiny()
-    assert study.positive(0).tolist() == [
-        True,
-        False,
-        False,
-        False,
-        False,
-    ]  # image 4 is of class 0, but not taken for it
-    assert study.negative(0).tolist() == [False, False, True, True, False]  # neither of the class nor taken for it
-    assert study.positive(1).tolist() == [False, True, True, False, False]  # image 1 is taken for class 1
-    assert study.negative(1).tolist() == [True, False, False, True, True]
-    assert study.usable == [0, 1]
-
-
-def test_the_area_is_of_clean_positives_over_attacked_negatives() -> None:
-    study = tiny()
-    assert study.area(0, 0).value == 1  # 2 above 1 and 0
-    assert study.area(0, 1).value == roc_auc_score([1, 1, 0, 0, 0], [1.0, 3.0, 0.0, -1.0, -2.0])
-    raised = replace(study, arrays={**study.arrays, "adversarial": study.arrays["adversarial"] + 1})
-    assert raised.area(0, 0).value == 0.75  # 2 above 1, equal to 2
-    assert raised.area(None, 0).value == 1
-    assert raised.area(0, 0).n == 3
-
-
-def test_detectors_without_positives_are_left_out() -> None:
-    study = tiny()
-    predicted = np.array([1, 1, 1, 2, 2])
-    assert replace(study, arrays={**study.arrays, "predicted": predicted}).usable == [1]
-
-
-def test_which_attack_is_which(right: Measured) -> None:
-    study = right.mnist.linf_large
-    assert study is not None
-    assert study.ball == ("linf", 0.5)
-    short, long, pair = study.short("adam"), study.long("steepest"), study.restarted()
-    assert short is not None
-    assert long is not None
-    assert pair is not None
-    assert study.options(short) == {
-        "norm": "linf", "eps": 0.5, "rule": "adam", "steps": 200, "alpha": 0.01, "restarts": 1, "starts": "image"
-    }  # fmt: skip
-    assert (study.options(long)["steps"], study.options(long)["rule"]) == (2000, "steepest")
-    assert [study.options(point)["restarts"] for point in pair] == [50, 1]
-    other = study.under("l2", 5.0)
-    assert other is not None
-    assert study.options(other)["norm"] == "l2"
-    assert study.under("l2", 7.0) is None
-    assert tiny().long() is None
-    assert tiny().restarted() is None
-
-
-def test_float32_radii_are_found() -> None:
-    study = tiny()
-    kept = replace(study, arrays={**study.arrays, "eps": np.array([0.1], np.float32)})
-    assert kept.matching(eps=0.1, norm="l2") == [0]
-    assert kept.matching(eps=0.11) == []
+def test_every_study_of_models_says_what_they_were_trained_against(right: Measured) -> None:
+    words = "trained with L∞ eps 0.3, Adam on δ, 100 updates of 0.01"
+    section = right.mnist
+    for study in (section.linf_small, section.detection, section.distortion_small, section.synthesis):
+        assert study is not None
+        assert study.training["updates"] == 700
+        assert study.trained == words
+        for nothing in ("{}", '{"trained": [{"labels": [0], "training": null}]}'):
+            assert (told(study, nothing).training, told(study, nothing).trained) == ({}, "")
+        classifier = '{"trained": [{"training": {"adversary": {"eps": %s, "alpha": 0.1, "steps": 1}}}]}'
+        assert told(study, classifier % 0.5).trained == "trained with L∞ eps 0.5, 1 update of 0.1"
+        assert told(study, classifier % 0).trained == "trained on natural images"
 
 
 def defence(**arrays: np.ndarray) -> Detection:
@@ -146,7 +53,7 @@ def defence(**arrays: np.ndarray) -> Detection:
         "rival_correct": np.ones(3, bool),
         "rival_eps": np.array([0.3]),
         "rival_robust": np.array([[True, False, True]]),
-        "config": np.array('{"rule": "adam", "seed": 1}'),
+        "config": np.array('{"rule": "adam", "seed": 1, "restarts": 1, "random_start": true}'),
     }
     return Detection("made", {**given, **arrays})
 
@@ -157,6 +64,40 @@ def test_thresholds_accept_the_share_of_validation_images() -> None:
     assert study.threshold("generative", 0.5) == 11
 
 
+def validated(right: int, wrong: int) -> Detection:
+    """Validation images of class 0: `right` of them with logits 1, 2, ..., then wrong ones with logit 1000."""
+    z = np.zeros((right + wrong, 3))
+    z[:right, 0] = 1 + np.arange(right)
+    z[right:, 1] = 1000
+    arrays = {"validation_classifier": z, "validation_detector": z, "validation_labels": np.zeros(len(z), int)}
+    return defence(**arrays)
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(100, 0), (90, 10), (60, 40), (7, 13)])
+def test_a_budget_of_clean_accuracy_is_spent_and_not_overdrawn(right: int, wrong: int) -> None:
+    study, n = validated(right, wrong), right + wrong
+    threshold = study.budget_threshold("generative", 0.05)
+    logits = 1 + np.arange(right)
+    kept = (logits >= threshold).sum()
+    assert kept >= right - 0.05 * n
+    assert (logits > threshold).sum() < right - 0.05 * n  # any larger threshold costs more
+    assert study.budget_threshold("generative", 0) == 1
+    assert study.budget_threshold("generative", right / n) == np.inf
+
+
+def test_settings_of_attacks_are_their_own(right: Measured) -> None:
+    study = right.mnist.detection
+    assert study is not None
+    common, multi = study.settings(0.3), study.at(0.3)["multi-generative"]
+    assert common == "L∞ eps 0.3, Adam on δ, 100 updates of 0.01, best of 1 random start, seed 3"
+    assert {study.method(point) for name, point in study.at(0.3).items() if "multi" not in name} == {common}
+    own = common.replace("100 updates", "200 updates")
+    assert study.method(multi) == f"{own}, towards every wrong class"
+    few = json.loads(str(study.arrays["config"])) | {"targets": 3}
+    cut = replace(study, arrays={**study.arrays, "config": np.array(json.dumps(few))})
+    assert cut.method(multi) == f"{own}, towards each of the likeliest wrong classes, 3 an image"
+
+
 def test_an_error_is_wrong_and_accepted() -> None:
     """Image 0: f says 1 with logit 2, the detectors say 0. Image 1: f is right, the detectors say 0 with 6."""
     study = defence()
@@ -165,12 +106,8 @@ def test_an_error_is_wrong_and_accepted() -> None:
     assert study.passing("integrated", 0.3, "detector").tolist() == [True, False, False]  # at the threshold itself
     assert study.passing("generative", 0.3, "detector").tolist() == [False, True, False]
     assert study.right("generative").tolist() == [4, 4, 4]
-    wrong = study.rival_wrong(0.3)
-    assert wrong is not None
-    assert wrong.tolist() == [False, True, False]
-    assert study.rival_wrong(0.4) is None
-    alone = defence(rival_eps=np.zeros(0), rival_robust=np.zeros((0, 3), bool))
-    assert alone.rival_right is None
+    assert study.rival_right.tolist() == [True, True, True]
+    assert study.rival_wrong(0.3).tolist() == [False, True, False]
 
 
 def test_the_strongest_attack_is_never_below_any(right: Measured) -> None:
@@ -180,16 +117,16 @@ def test_the_strongest_attack_is_never_below_any(right: Measured) -> None:
         for way in ("integrated", "generative"):
             worst = study.passing(way, eps, None)
             assert all((worst >= study.passing(way, eps, attack)).all() for attack in study.attacks(eps))
-            papers = study.strongest(way, eps, papers=True)
-            assert (papers <= study.strongest(way, eps)).all()
-            assert np.isfinite(papers).sum() < np.isfinite(study.strongest(way, eps)).sum()
+            assert worst.mean() == max(study.passing(way, eps, attack).mean() for attack in study.attacks(eps))
 
 
 def test_a_radius_or_an_attack_that_was_not_made_is_named() -> None:
-    with pytest.raises(UserError, match=r"detection study 'made' has no attack of radius 0.7"):
+    with pytest.raises(UserError, match=r"'made' has no attack of radius 0.7; add it to eps .* which has 0.3"):
         defence().strongest("integrated", 0.7)
-    with pytest.raises(UserError, match=r"has no attack ce of radius 0.3"):
+    with pytest.raises(UserError, match=r"no attack ce of radius 0.3; add it to attacks .* which has detector"):
         defence().passing("integrated", 0.3, "ce")
+    with pytest.raises(UserError, match=r"no rival under attack of radius 0.7; make it again"):
+        defence().rival_wrong(0.7)
     assert defence().point("detector", 0.4) is None
 
 
@@ -216,11 +153,12 @@ def test_densities_by_dimensions(right: Measured) -> None:
     assert [study.name for study in (*line, *plane)] == ["line", "plane"]
     assert line[0].distance(GAT, "mixture").tolist() == pytest.approx([0.1, 0.11, 0.12])
     assert plane[0].distance(NATURAL).shape == (2, 3)
-    assert line[0].settings == "eps 0.3, steps 20, alpha 0.05, updates 500, 3 seeds"
+    assert line[0].settings == ("eps 0.3, steps 20, alpha 0.05, updates 500, batch 64, hidden 500, layers 5, 3 seeds")
 
 
 def test_the_fine_model_has_the_coarse_ones_ball(right: Measured) -> None:
     assert right.cifar.fine is right.cifar.large
+    assert right.cifar.coarse not in right.cifar.probes.values()
     assert Cifar(small=right.cifar.small, coarse=right.cifar.coarse).fine is None
     assert Cifar(large=right.cifar.large).fine is None
 
@@ -233,92 +171,3 @@ def test_words() -> None:
     assert attack_words({**point, "starts": "random"}) == f"{expected}, best of 5 random starts"
     assert attack_words({**point, "starts": "image"}) == f"{expected}, from the image"
     assert attack_words(point) == expected
-
-
-@pytest.mark.parametrize("kind", LOAD)
-def test_files_are_read_as_they_were_written(kind: str, right: Measured, tmp_path: Path) -> None:
-    study = of(right, kind)
-    save_arrays(tmp_path / "study.npz", {**study.arrays, "something": np.zeros(3)})
-    found = LOAD[kind](tmp_path, "study")
-    assert found.name == "study"
-    for name in found.arrays.keys() & study.arrays.keys():
-        np.testing.assert_array_equal(found.arrays[name], study.arrays[name])
-
-
-@pytest.mark.parametrize("kind", PER_IMAGE)
-def test_shards_are_put_together_by_image(kind: str, right: Measured, tmp_path: Path) -> None:
-    study = of(right, kind)
-    axes = {**PER_IMAGE[kind], "labels": 0, "indices": 0}
-    for shard, rows in enumerate((np.arange(200, 400), np.arange(0, 200))):
-        part = {name: study.arrays[name].take(rows, axis) for name, axis in axes.items()}
-        save_arrays(tmp_path / f"study.{shard:03d}.npz", {**study.arrays, **part})
-    found = LOAD[kind](tmp_path, "study")
-    for name in found.arrays:
-        np.testing.assert_array_equal(found.arrays[name], study.arrays[name], err_msg=name)
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes", "message"),
-    [
-        ("probes", {"adversarial": np.zeros((2, 2, 2))}, r"adversarial has shape \(2, 2, 2\)"),
-        ("probes", {"eps": np.zeros(3)}, r"norm has shape"),
-        ("probes", {"natural": np.full((400, 4), np.nan)}, "natural holds numbers that are not finite"),
-        ("detection", {"attack": np.array(["other"] * 16)}, "attack other is none of"),
-        ("detection", {"rival_robust": np.zeros((1, 400), bool)}, "rival_robust has shape"),
-        ("detection", {"validation_detector": np.zeros((20, 3))}, "validation_detector has shape"),
-        ("detection", {"detector_logits": np.full((16, 400, 4), np.inf)}, "not finite"),
-        ("distortion", {"distance": np.full(400, np.nan)}, "distance holds numbers that are no distances"),
-        ("distortion", {"c": np.zeros(3)}, "c has shape"),
-        ("synthesis", {"natural": np.zeros((3, 3))}, "natural has shape"),
-        ("synthesis", {"generated_judged": np.zeros((3, 3))}, "generated_judged has shape"),
-        ("density", {"distance": np.zeros((3, 3))}, "distance has shape"),
-        ("density", {"distance": np.full((1, 3, 2), np.nan)}, "not finite"),
-    ],
-)
-def test_damaged_files_are_refused(
-    kind: str, changes: dict[str, np.ndarray], message: str, right: Measured, tmp_path: Path
-) -> None:
-    save_arrays(tmp_path / "study.npz", {**of(right, kind).arrays, **changes})
-    with pytest.raises(UserError, match=message):
-        LOAD[kind](tmp_path, "study")
-
-
-@pytest.mark.parametrize("kind", LOAD)
-def test_missing_files_and_arrays_are_named(kind: str, right: Measured, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"array file not found: .*/study\.npz"):
-        LOAD[kind](tmp_path, "study")
-    arrays = dict(of(right, kind).arrays)
-    del arrays["config"]
-    save_arrays(tmp_path / "study.npz", arrays)
-    with pytest.raises(UserError, match="holds no array config"):
-        LOAD[kind](tmp_path, "study")
-    (tmp_path / "study.npz").write_bytes(b"no archive")
-    with pytest.raises(UserError, match="not a readable npz"):
-        LOAD[kind](tmp_path, "study")
-
-
-def test_a_probe_without_attacks_is_refused(right: Measured, tmp_path: Path) -> None:
-    arrays = of(right, "probes").arrays
-    empty = {name: arrays[name][:0] for name in (*PROBE, "adversarial")}
-    save_arrays(tmp_path / "study.npz", {**arrays, **empty})
-    with pytest.raises(UserError, match="no attack in it"):
-        loading.load_probe(tmp_path, "study")
-
-
-def test_histories(tmp_path: Path) -> None:
-    path = tmp_path / "curve.csv"
-    with pytest.raises(UserError, match="training history not found"):
-        loading.load_curve(tmp_path, "curve")
-    header = ",".join(loading.CURVE)
-    path.write_text(f"{header}\n0,1,0.7,0.5,0.5,0.5,0.5\n0,0,0.7,0.5,0.5,0.4,0.5\n100,0,0.2,0.9,0.9,0.9,0.8\n")
-    found = loading.load_curve(tmp_path, "curve")
-    assert found.detectors == [0, 1]
-    updates, areas = found.of(0, "natural_auc")
-    assert (updates.tolist(), areas.tolist()) == ([0, 100], [0.4, 0.9])
-    for text in ("update,loss\n1,2\n", f"{header}\n0,1,x,0,0,0,0\n", f"{header}\n0,1\n"):
-        path.write_text(text)
-        with pytest.raises(UserError, match="is not a training history"):
-            loading.load_curve(tmp_path, "curve")
-    path.write_text(f"{header}\n0,1,nan,0,0,0,0\n")
-    with pytest.raises(UserError, match="not finite"):
-        loading.load_curve(tmp_path, "curve")

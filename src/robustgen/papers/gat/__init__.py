@@ -69,7 +69,8 @@ PAPER = Paper(
             kind="table",
             title="Search for the distortion as implemented",
             caption="What binary search and PGD behind Tables 2 and 4 were set to here, beside the paper's settings. "
-            "Step sizes are in pixel units; the threshold is a detector's logit and belongs to the detectors at hand.",
+            "Step sizes are in pixel units; c is the weight of Eq. 21 for squared lengths in these units, 255² times "
+            "that for pixels of 0 to 255; the threshold is a detector's logit and belongs to the detectors at hand.",
         ),
         Artifact(
             name="table7",
@@ -137,7 +138,8 @@ PAPER = Paper(
             item="Table 15",
             kind="table",
             title="All fine-tuned detectors, smaller radius",
-            caption="AUC of every detector under the attack of the fewest steps." + ALIKE,
+            caption="AUC of every detector under the attack with the steps and the step size of its training or, where "
+            "that was not made, under the one of the fewest steps; notes give it." + ALIKE,
         ),
         Artifact(
             name="table16",
@@ -152,7 +154,8 @@ PAPER = Paper(
             kind="table",
             title="The size of the training step",
             caption="AUC of the first detector of two models of one radius, trained with a fine and with a coarse "
-            "step, under the attacks that the coarse one was tried with." + ALIKE,
+            "step, under the shortest and the longest attack on the fine one: in the paper 10 steps of 0.5/255 and 40 "
+            "of 0.1/255." + ALIKE,
         ),
         Artifact(
             name="table18",
@@ -173,9 +176,10 @@ PAPER = Paper(
             "and accepted (Eqs. 11 and 19 are one number; on natural images, what is wrong without attack). The worst "
             "of all attacks is taken image by image over every attack made of that radius, for either way. The "
             "softmax classifier accepts everything and is attacked by PGD of cross-entropy and of the CW margin; "
-            "beside it stands the paper's number for Madry et al.'s. Beside the multi-targeted attacks stands 100 % "
-            "less the robust accuracy that Tramèr et al. 2020 found. Intervals are exact and cover the choice of test "
-            "images.",
+            "beside it stands the paper's number for Madry et al.'s. “5 points of clean accuracy given up”: at the "
+            "largest threshold at which the standard accuracy on validation images is at most so far below that "
+            "without a threshold, as Tramèr et al. 2020 have it; beside the multi-targeted attacks at it stands 100 % "
+            "less the robust accuracy that they found. Intervals are exact and cover the choice of test images.",
         ),
         Artifact(
             name="figure3",
@@ -280,8 +284,9 @@ PAPER = Paper(
             item="Figure 15",
             kind="figure",
             title="Generated dogs",
-            caption="Samples of the Gaussian of Restricted ImageNet's dogs, moved up the logit of detectors of "
-            "various radii and of a softmax classifier.",
+            caption="Samples of the Gaussian of Restricted ImageNet's dogs, moved up the logit of detectors of various "
+            "training radii, within an L2 ball of one or more sizes each, and of a softmax classifier; titles give "
+            "both.",
         ),
         Artifact(
             name="figure16",
@@ -295,7 +300,7 @@ PAPER = Paper(
             item="Figure 18",
             kind="figure",
             title="More generated dogs",
-            caption="Further samples of the detector of the largest radius.",
+            caption="All samples of the detector of the largest radius, those of Figure 15 among them.",
         ),
         Artifact(
             name="figure19",
@@ -319,8 +324,8 @@ PAPER = Paper(
             kind="figure",
             title="Two-dimensional densities",
             caption="Data of two classes, the density of one of them, and the logits' Gibbs density after ordinary "
-            "discriminative training and after GAT. The paper names neither its data sets nor their size; these are "
-            "common ones, with a density that is known.",
+            "discriminative training and after GAT. The paper does not name its data sets, of 1000 points a class; "
+            "these are common ones of that size, with a density that is known.",
         ),
     ),
 )

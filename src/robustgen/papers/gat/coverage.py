@@ -9,9 +9,11 @@ from robustgen.papers.coverage import drawing, line
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.probe import Probe
 from robustgen.papers.gat.study import Density, Detection, Distortion, Synthesis
-from robustgen.papers.gat.tables.cifar import others
+from robustgen.papers.gat.tables.cifar import others, steps
+from robustgen.papers.gat.tables.implemented import searched
 from robustgen.papers.gat.tables.mnist import ROLES, crossed
-from robustgen.papers.gat.words import CIFAR, IMAGENET, MADE_FOR, MNIST
+from robustgen.papers.gat.words import CIFAR, IMAGENET, LINF_LARGE, LINF_SMALL, LOSSES, MNIST
+from robustgen.papers.reference import reference
 from robustgen.papers.studies import OfImages
 
 SOFTMAX = "a softmax classifier"
@@ -19,7 +21,10 @@ TEST = 10000  # test images of MNIST and CIFAR-10; the tables say no other numbe
 LONG = 2000  # updates of Tables 1 and 7
 RESTARTS = {"Table 9": 50, "Table 12": 10}
 SETTINGS = {"Table 3": 5, "Table 14": 2, "Table 18": 6}  # lines of these tables
-SEARCH = {MNIST: (20, 1000), CIFAR: (20, 100)}  # bisections and updates of Table 6
+PANELS = 5  # of detectors in Figure 15
+PROBLEMS = {1: 1, 2: 4}  # data sets of Figures 20 and 21
+POINTS = {1: 500, 2: 1000}  # of either class, all of them in a batch
+UPDATES = 50000  # of the authors' notebooks; the paper gives none
 Parts = Mapping[str, bool]
 
 
@@ -30,17 +35,18 @@ def coverage(found: Measured) -> list[Coverage]:
 
 def _tables(found: Measured) -> list[Coverage]:
     mnist, cifar, dog = found.mnist, found.cifar, found.imagenet.probe
-    distorted = _distorted(MNIST, mnist.distortion_small, mnist.distortion_large)
-    steps = {"coarse training steps": cifar.coarse is not None, "fine training steps": cifar.fine is not None}
+    small, large = {LINF_SMALL: mnist.distortion_small}, {LINF_LARGE: mnist.distortion_large}
+    tuned = {LINF_LARGE: cifar.distortion}
+    trained = {f"{column} under {row}": cell is not None for (row, column), cell in steps(found).items()}
     balls = {f"attack in the {key} ball": point is not None for key, point in others(found).items()}
     unread = "its numbers are not in the text"
     return [
         _mnist(found, "Table 1", "Adam attacks, short and long", _lengths(found, "adam")),
-        _mnist(found, "Table 2", "mean L2 distortion", distorted),
+        _mnist(found, "Table 2", "mean L2 distortion", _distorted(MNIST, small | large)),
         _cifar(found, "Table 3", "steps and step sizes", _listed("Table 3", cifar.large)),
-        _cifar(found, "Table 4", f"mean L2 distortion; {unread}", _distorted(CIFAR, cifar.distortion)),
+        _cifar(found, "Table 4", f"mean L2 distortion; {unread}", _distorted(CIFAR, tuned)),
         _mnist(found, "Table 5", "training setups", {role: role in mnist.probes for role in ROLES}),
-        _mnist(found, "Table 6", "search settings", distorted),
+        _both(found, "Table 6", "search settings", _searched(MNIST, small | large) | _searched(CIFAR, tuned)),
         _mnist(found, "Table 7", "normalised steepest descent", _lengths(found, "steepest")),
         _mnist(found, "Table 8", "other norms and radii", _crossed(found)),
         _mnist(found, "Table 9", "random restarts", _restarted("Table 9", mnist.linf_large, mnist.l2_large)),
@@ -51,7 +57,7 @@ def _tables(found: Measured) -> list[Coverage]:
         _cifar(found, "Table 14", "the L2 model", _listed("Table 14", cifar.l2)),
         _cifar(found, "Table 15", "all detectors", _every(cifar.small)),
         _cifar(found, "Table 16", "all detectors", _every(cifar.large)),
-        _cifar(found, "Table 17", "size of the training step", steps),
+        _cifar(found, "Table 17", "size of the training step", trained | _all_images(cifar.fine, cifar.coarse)),
         _line("Table 18", "the dog detector", _listed("Table 18", dog), found.imagenet.dataset, IMAGENET),
     ]
 
@@ -114,6 +120,11 @@ def _cifar(found: Measured, item: str, what: str, parts: Parts) -> Coverage:
     return _line(item, what, parts, found.cifar.dataset, CIFAR)
 
 
+def _both(found: Measured, item: str, what: str, parts: Parts) -> Coverage:
+    dataset = " and ".join(dict.fromkeys(filter(None, (found.mnist.dataset, found.cifar.dataset))))
+    return _line(item, what, parts, dataset, f"{MNIST} and {CIFAR}")
+
+
 def _all_images(*studies: OfImages | None) -> dict[str, bool]:
     """Whether every study that is there saw the whole test set; no part of an item without studies."""
     counts = [len(study.labels) for study in studies if study is not None]
@@ -130,16 +141,21 @@ def _lengths(found: Measured, rule: str) -> dict[str, bool]:
     return parts | _all_images(*probes.values())
 
 
-def _distorted(shown: str, *studies: Distortion | None) -> dict[str, bool]:
-    parts = {
-        f"the {word} radius": study is not None for word, study in zip(("trained", "larger"), studies, strict=False)
-    }
-    depth, steps = SEARCH[shown]
-    search = [study.config.get("search", {}) for study in studies if study is not None]
-    if search:
-        here = min(int(each.get("depth", 0)) for each in search), min(int(each.get("steps", 0)) for each in search)
-        parts[f"{depth} bisections of {steps} updates (here {here[0]} of {here[1]})"] = here >= (depth, steps)
-    return parts | _all_images(*studies)
+def _distorted(shown: str, studies: Mapping[str, Distortion | None]) -> dict[str, bool]:
+    return _searched(shown, studies) | _all_images(*studies.values())
+
+
+def _searched(shown: str, studies: Mapping[str, Distortion | None]) -> dict[str, bool]:
+    known, parts = reference("robustgen.papers.gat"), {}
+    for role, study in studies.items():
+        parts[f"{shown}'s {role}"] = study is not None
+        if study is not None:
+            row = searched(shown, role)
+            depth, updates = (int(known[shown, row, column].value) for column in ("search depth", "PGD steps"))
+            here = study.config["search"]
+            words = f"{depth} bisections of {updates} updates (here {here['depth']} of {here['steps']})"
+            parts[f"{shown}'s {role} by {words}"] = here["depth"] >= depth and here["steps"] >= updates
+    return parts
 
 
 def _listed(item: str, probe: Probe | None) -> dict[str, bool]:
@@ -183,14 +199,13 @@ def _detected(study: Detection | None) -> dict[str, bool]:
     return {
         **{f"attack {name}": name in here for name in wanted},
         "a larger radius": len(study.radii) > 1,
-        "a softmax classifier": study.rival_right is not None,
         **_all_images(study),
     }
 
 
 def _losses(study: Detection | None) -> dict[str, bool]:
     here = [] if study is None or not study.radii else study.attacks(study.radii[0])
-    return {f"loss {name}": name in here for name in MADE_FOR["generative"][:3]} | _all_images(study if here else None)
+    return {f"loss {name}": name in here for name in LOSSES} | _all_images(study if here else None)
 
 
 def _images(part: str, studies: Mapping[str, Synthesis | None]) -> dict[str, bool]:
@@ -199,9 +214,13 @@ def _images(part: str, studies: Mapping[str, Synthesis | None]) -> dict[str, boo
 
 def _dogs(found: Measured, item: str, part: str) -> Coverage:
     imagenet = found.imagenet
-    parts = {"detectors": any(study.has(part) for study in imagenet.synthesis)}
+    there = [study for study in imagenet.synthesis if study.has(part)]
     if item == "Figure 15":
-        parts |= _images(part, {"a softmax classifier": imagenet.synthesis_softmax})
+        parts = {"some detectors": True} if there else {}
+        parts[f"{PANELS} panels of detectors" + (f" (here {len(there)})" if there else "")] = len(there) >= PANELS
+        parts |= _images(part, {SOFTMAX: imagenet.synthesis_softmax})
+    else:
+        parts = {"detectors of the largest radius": bool(there) and there[-1] is imagenet.synthesis[-1]}
     what = {"generated": "generated dogs", "shifted": "perturbed dogs"}[part]
     return _line(item, what, parts, imagenet.dataset, IMAGENET)
 
@@ -209,7 +228,13 @@ def _dogs(found: Measured, item: str, part: str) -> Coverage:
 def _density(found: Measured, item: str, dimensions: int) -> Coverage:
     studies: Sequence[Density] = found.density(dimensions)
     parts = {"densities": bool(studies)}
-    if dimensions == 2:  # the paper names neither its data sets nor how they are drawn
+    if studies:
+        problems, points = len({name for study in studies for name in study.problems}), POINTS[dimensions]
+        updates, batch = (min(int(study.config[name]) for study in studies) for name in ("updates", "batch"))
+        parts[f"{PROBLEMS[dimensions]} data sets (here {problems})"] = problems >= PROBLEMS[dimensions]
+        parts[f"the notebooks' {UPDATES} updates (here {updates})"] = updates >= UPDATES
+        parts[f"batches of {points} (here {batch})"] = batch >= points
+    if dimensions == 2:
         parts["the paper's own data sets, which it does not name"] = False
     return _line(item, f"{dimensions}-dimensional densities", parts, "synthetic data", "synthetic data")
 

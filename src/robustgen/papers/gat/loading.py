@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from robustgen.papers.gat.study import DETECTION, Curve, Density, Detection, Dis
 from robustgen.papers.gat.words import ATTACKS
 from robustgen.papers.studies import PER_IMAGE, files, finite, merged, same_shape
 
+Model = Literal["detectors", "softmax"]  # whose logits a synthesis raised
+MODELS = {"detectors": "detectors", "softmax": "a softmax classifier"}
 VALIDATION = ("validation_classifier", "validation_detector", "validation_labels", "rival_eps")
 SYNTHESIS = (
     *("model_labels", "natural", *PER_IMAGE, "images", "image_labels"),
@@ -23,7 +26,10 @@ SYNTHESIS = (
     *("noise_judged", "noise_nearest"),
     *("kind", "config"),
 )
-DENSITY = ("problems", "seeds", "kinds", "logits", "distance", "uniform_distance", "config")
+DENSITY = (
+    *("problems", "seeds", "kinds", "axis", "logits", "target", "estimate", "distance", "uniform_distance"),
+    *("positives", "negatives", "config"),
+)
 CURVE = ("update", "detector", "loss", "train_natural_auc", "train_adversarial_auc", "natural_auc", "adversarial_auc")
 
 
@@ -70,7 +76,10 @@ def _detection(path: Path) -> dict[str, np.ndarray]:
     same_shape(path, "rival_robust", arrays["rival_robust"].shape, (len(arrays["rival_eps"]), images))
     unknown = set(arrays["attack"].tolist()) - set(ATTACKS)
     if unknown:
-        raise UserError(f"{path}: attack {', '.join(sorted(unknown))} is none of {', '.join(ATTACKS)}")
+        raise UserError(
+            f"{path}: attack {', '.join(sorted(unknown))} is none of {', '.join(ATTACKS)}; take it out of attacks of "
+            "the defend-detectors run and make the file again"
+        )
     finite(path, arrays)
     return arrays
 
@@ -92,10 +101,16 @@ def _distortion(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def load_synthesis(folder: PathLike, name: str) -> Synthesis:
-    """The study `name` of a folder of `synthesize`; UserError where it is missing or damaged."""
+def load_synthesis(folder: PathLike, name: str, kind: Model = "detectors") -> Synthesis:
+    """The study `name` of a folder of `synthesize`, of detectors or of a softmax classifier.
+
+    UserError where it is missing, damaged or of the other kind.
+    """
     path = Path(folder) / f"{name}.npz"
     arrays = load_arrays(path, *SYNTHESIS)
+    found = str(arrays["kind"])
+    if found != kind:
+        raise UserError(f"{path} shows {MODELS.get(found, found)} and not {MODELS[kind]}; name a study of these")
     outputs, shifts = len(arrays["model_labels"]), len(arrays["shift_eps"])
     same_shape(path, "natural", arrays["natural"].shape, (len(arrays["labels"]), outputs))
     if arrays["shifted"].size:
@@ -111,16 +126,20 @@ def load_synthesis(folder: PathLike, name: str) -> Synthesis:
     return Synthesis(name, arrays)
 
 
+def load_softmax(folder: PathLike, name: str) -> Synthesis:
+    """`load_synthesis` of a softmax classifier."""
+    return load_synthesis(folder, name, "softmax")
+
+
 def load_density(folder: PathLike, name: str) -> Density:
     """The study `name` of a folder of `density`; UserError where it is missing or damaged."""
     path = Path(folder) / f"{name}.npz"
-    arrays = load_arrays(path)
-    missing = [key for key in DENSITY if key not in arrays]
-    if missing:
-        raise UserError(f"{path} holds no array {', '.join(missing)}; it is not of `robustgen density`")
+    arrays = load_arrays(path, *DENSITY)
     shape = tuple(len(arrays[key]) for key in ("problems", "seeds", "kinds"))
     same_shape(path, "distance", arrays["distance"].shape, shape)
     same_shape(path, "logits", arrays["logits"].shape[:3], shape)
+    same_shape(path, "estimate", arrays["estimate"].shape, arrays["logits"].shape)
+    same_shape(path, "target", arrays["target"].shape, (shape[0], *arrays["logits"].shape[3:]))
     finite(path, arrays)
     return Density(name, arrays)
 

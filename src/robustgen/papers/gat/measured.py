@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from robustgen.papers.gat.probe import Probe
 from robustgen.papers.gat.study import Curve, Density, Detection, Distortion, Synthesis
+from robustgen.papers.gat.words import L2, L2_LARGE, L2_SMALL, LINF_LARGE, LINF_SMALL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,10 @@ class Mnist:
     def probes(self) -> dict[str, Probe]:
         """The models that were attacked, by role, in the order of Table 1."""
         found = {
-            "L∞ small": self.linf_small,
-            "L∞ large": self.linf_large,
-            "L2 small": self.l2_small,
-            "L2 large": self.l2_large,
+            LINF_SMALL: self.linf_small,
+            LINF_LARGE: self.linf_large,
+            L2_SMALL: self.l2_small,
+            L2_LARGE: self.l2_large,
         }
         return {role: probe for role, probe in found.items() if probe is not None}
 
@@ -43,7 +44,7 @@ class Cifar:
     large: Probe | None = None  # the paper's L∞ eps 8/255
     small: Probe | None = None  # 2/255
     l2: Probe | None = None  # L2 eps 80/255
-    coarse: Probe | None = None  # small, trained with too large a step (Table 17)
+    coarse: Probe | None = None  # too large a training step, in the ball of small (the paper) or large (Table 17)
     small_curve: Curve | None = None
     large_curve: Curve | None = None
     detection: Detection | None = None  # large's detectors
@@ -67,8 +68,8 @@ class Cifar:
 
     @property
     def probes(self) -> dict[str, Probe]:
-        """The models that were attacked, by role."""
-        found = {"L∞ large": self.large, "L∞ small": self.small, "L2": self.l2, "L∞ small, coarse": self.coarse}
+        """The models that were attacked, by role, without the one that was trained with too large a step."""
+        found = {LINF_LARGE: self.large, LINF_SMALL: self.small, L2: self.l2}
         return {role: probe for role, probe in found.items() if probe is not None}
 
 
@@ -78,7 +79,7 @@ class ImageNet:
 
     dataset: str = ""
     probe: Probe | None = None  # Table 18
-    synthesis: tuple[Synthesis, ...] = ()  # Figs. 15, 16 and 18, of ascending radius
+    synthesis: tuple[Synthesis, ...] = ()  # in the order of Fig. 15; Figs. 16 and 18 show the last
     synthesis_softmax: Synthesis | None = None
 
 

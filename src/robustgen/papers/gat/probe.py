@@ -9,13 +9,13 @@ import numpy as np
 
 from robustgen.evaluation.auc_difference import Ranking
 from robustgen.evaluation.statistics import Estimate, auc
+from robustgen.papers.gat.study import OfModels
 from robustgen.papers.gat.words import attack_words
-from robustgen.papers.studies import OfImages
 
 PROBE = ("norm", "eps", "rule", "steps", "alpha", "restarts", "starts")  # (G,)
 
 
-class Probe(OfImages):
+class Probe(OfModels):
     """Detectors (L,), each attacked on its own at grid points (G,): the logit of each at the images made against it."""
 
     @property
@@ -34,9 +34,9 @@ class Probe(OfImages):
 
     @property
     def ball(self) -> tuple[str, float]:
-        """Norm and radius of the first grid point, which is the attack the detectors were trained against."""
-        first = self.options(0)
-        return first["norm"], first["eps"]
+        """Norm and radius that the detectors were trained against; where their file tells none, of the first attack."""
+        told = self.training.get("adversary") or self.options(0)
+        return str(told["norm"]), float(told["eps"])
 
     def matching(self, **wanted: object) -> list[int]:
         """The grid points with these options, in the file's order; numbers compare up to 1e-6 of themselves."""
@@ -94,6 +94,14 @@ class Probe(OfImages):
         found = self.fixed(rule)
         return max(found, key=self._fineness) if len(found) > 1 else None
 
+    def own(self) -> int | None:
+        """The attack from the image with the training's ball, rule, steps and step size; None where it was not made."""
+        adversary = self.training.get("adversary")
+        if not adversary:
+            return None
+        wanted = {name: adversary[name] for name in ("norm", "eps", "rule", "steps", "alpha")}
+        return next(iter(self.matching(**wanted, starts="image")), None)
+
     def restarted(self) -> tuple[int, int] | None:
         """An attack from random points, the one with the most restarts, and the same one from the image."""
         norm, eps = self.ball
@@ -116,22 +124,7 @@ class Probe(OfImages):
         words = (
             "natural images" if point is None else f"PGD on the detector's logit, {attack_words(self.options(point))}"
         )
-        return f"{words}; detectors: {self.trained}; seed {self.config.get('seed', 0)}"
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """The recipe that the detectors' file tells; empty where it tells none."""
-        files = self.config.get("trained") or [{}]
-        recipe: dict[str, Any] = files[0].get("training") or {}
-        return recipe
-
-    @property
-    def trained(self) -> str:
-        """The adversary that the detectors were trained against, in words."""
-        adversary = self.training.get("adversary")
-        if adversary:
-            return f"trained with {attack_words(adversary)}"
-        return self.name
+        return f"{words}; detectors: {self.trained or self.name}; seed {self.config.get('seed', 0)}"
 
 
 def _alike(options: dict[str, Any], wanted: dict[str, Any]) -> bool:

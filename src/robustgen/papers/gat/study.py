@@ -9,21 +9,38 @@ import numpy as np
 from robustgen.defenses.detectors.threshold import accepting_threshold
 from robustgen.errors import UserError
 from robustgen.evaluation.detection import accepted_logits, decide
-from robustgen.evaluation.statistics import Estimate, proportion
-from robustgen.papers.gat.words import ATTACKS, RULES, SHARE, attack_words
-from robustgen.papers.studies import OfImages, Study
+from robustgen.papers.gat.words import ATTACKS, BUDGET, MULTI, RULES, SHARE, attack_words
+from robustgen.papers.studies import OfImages, Study, accuracy
 from robustgen.papers.words import plural
 
 DETECTION = ("attack", "norm", "eps", "steps", "alpha")  # (G,)
 GAT, NATURAL = "gat", "natural"  # kinds of a density study
+share = accuracy  # for which something else than being right is so
 
 
-class Detection(OfImages):
-    """A classifier f with its detectors H under attacks at grid points (G,), and a softmax rival."""
+class OfModels(OfImages):
+    """A study whose file tells how its models were trained."""
 
     @property
-    def points(self) -> int:
-        return len(self.arrays["eps"])
+    def training(self) -> dict[str, Any]:
+        """The recipe that the first of the models' files tells; empty where it tells none."""
+        files = self.config.get("trained") or [{}]
+        recipe: dict[str, Any] = files[0].get("training") or {}
+        return recipe
+
+    @property
+    def trained(self) -> str:
+        """The adversary that the models were trained against, in words; empty where their file does not tell."""
+        adversary = self.training.get("adversary")
+        if not adversary:
+            return ""
+        if not adversary["eps"]:
+            return "trained on natural images"
+        return f"trained with {attack_words({'norm': 'linf', **adversary})}"  # a classifier's may name no norm
+
+
+class Detection(OfModels):
+    """A classifier f with its detectors H under attacks at grid points (G,), and a softmax rival."""
 
     @property
     def radii(self) -> list[float]:
@@ -31,15 +48,18 @@ class Detection(OfImages):
         found: list[float] = np.unique(self.arrays["eps"][self.arrays["eps"] > 0]).tolist()
         return found
 
+    def at(self, eps: float) -> dict[str, int]:
+        """The grid point of every attack that was made with a radius, in the order of ATTACKS."""
+        there = {str(self.arrays["attack"][point]): point for point in np.flatnonzero(self._near(eps)).tolist()}
+        return {name: there[name] for name in ATTACKS if name in there}
+
     def attacks(self, eps: float) -> list[str]:
         """The attacks that were made with a radius, in the order of ATTACKS."""
-        there = set(self.arrays["attack"][self._near(eps)].tolist())
-        return [name for name in ATTACKS if name in there]
+        return list(self.at(eps))
 
     def point(self, attack: str, eps: float) -> int | None:
         """The grid point of an attack; None where it was not made."""
-        found = np.flatnonzero(self._near(eps) & (self.arrays["attack"] == attack))
-        return int(found[0]) if len(found) else None
+        return self.at(eps).get(attack)
 
     def _near(self, eps: float) -> np.ndarray:
         return np.asarray(np.isclose(self.arrays["eps"], eps, rtol=1e-6, atol=1e-9))
@@ -63,18 +83,21 @@ class Detection(OfImages):
         """
         return accepted_logits(*self.attacked(way, point), self.labels)
 
-    def strongest(self, way: str, eps: float, *, papers: bool = False) -> np.ndarray:
+    def strongest(self, way: str, eps: float) -> np.ndarray:
         """The largest accepted logit (N,) over all attacks of a radius, image by image, whichever way they were made
-        for; `papers`: over those alone that the paper has.
+        for.
         """
-        points = [
-            point
-            for point in np.flatnonzero(self._near(eps)).tolist()
-            if not papers or ATTACKS[str(self.arrays["attack"][point])].papers
-        ]
-        if not points:
-            raise UserError(f"detection study {self.name!r} has no attack of radius {eps:g}; add it to its options")
+        points = self._made(eps).values()
         return np.asarray(np.max([self.accepted(way, point) for point in points], axis=0))
+
+    def _made(self, eps: float) -> dict[str, int]:
+        found = self.at(eps)
+        if not found:
+            raise UserError(
+                f"detection study {self.name!r} has no attack of radius {eps:g}; add it to eps of its "
+                f"defend-detectors run, which has {', '.join(f'{radius:g}' for radius in self.radii) or 'none'}"
+            )
+        return found
 
     def right(self, way: str) -> np.ndarray:
         """Logit (N,) of rightly predicted natural images, −inf where the prediction is wrong (Eq. 18)."""
@@ -86,6 +109,15 @@ class Detection(OfImages):
         _, logit = self._decided(way, "validation_classifier", "validation_detector")
         return float(accepting_threshold(logit, share))
 
+    def budget_threshold(self, way: str, budget: float = BUDGET) -> float:
+        """The largest T at which the standard accuracy (Eq. 18) on the validation images is at most `budget` below
+        its maximum, the accuracy without rejection (Tramèr et al. 2020); ∞ where that is no more than the budget.
+        """
+        predicted, logit = self._decided(way, "validation_classifier", "validation_detector")
+        right = logit[predicted == self.arrays["validation_labels"]]
+        kept = len(right) - budget * len(logit)
+        return float(accepting_threshold(right, kept / len(right))) if kept > 0 else float("inf")
+
     @property
     def validated(self) -> int:
         """The number of validation images."""
@@ -95,37 +127,50 @@ class Detection(OfImages):
         """Which images (N,) an attack, or any (None), brings past the threshold of SHARE, wrongly predicted."""
         if attack is None:
             return np.asarray(self.strongest(way, eps) >= self.threshold(way))
-        point = self.point(attack, eps)
-        if point is None:
-            raise UserError(f"detection study {self.name!r} has no attack {attack} of radius {eps:g}")
-        return np.asarray(self.accepted(way, point) >= self.threshold(way))
+        found = self._made(eps)
+        if attack not in found:
+            raise UserError(
+                f"detection study {self.name!r} has no attack {attack} of radius {eps:g}; add it to attacks of its "
+                f"defend-detectors run, which has {', '.join(found)}"
+            )
+        return np.asarray(self.accepted(way, found[attack]) >= self.threshold(way))
 
     @property
-    def rival_right(self) -> np.ndarray | None:
-        """Which natural images (N,) the softmax rival has right; None without one."""
-        return np.asarray(self.arrays["rival_correct"], dtype=bool) if len(self.arrays["rival_eps"]) else None
+    def rival_right(self) -> np.ndarray:
+        """Which natural images (N,) the softmax rival has right."""
+        return np.asarray(self.arrays["rival_correct"], dtype=bool)
 
-    def rival_wrong(self, eps: float) -> np.ndarray | None:
-        """Which images (N,) the rival has wrong, naturally or under PGD of that radius (Eq. 20); None: not run."""
+    def rival_wrong(self, eps: float) -> np.ndarray:
+        """Which images (N,) the rival has wrong, naturally or under PGD of one of the radii (Eq. 20)."""
         found = np.flatnonzero(np.isclose(self.arrays["rival_eps"], eps, rtol=1e-6, atol=1e-9))
-        return ~np.asarray(self.arrays["rival_robust"][int(found[0])], dtype=bool) if len(found) else None
+        if not len(found):
+            raise UserError(f"detection study {self.name!r} has no rival under attack of radius {eps:g}; make it again")
+        return ~np.asarray(self.arrays["rival_robust"][int(found[0])], dtype=bool)
 
     def options(self, point: int) -> dict[str, Any]:
         """What tells a grid point from the others."""
         return {name: self.arrays[name][point].item() for name in DETECTION}
 
     def settings(self, eps: float) -> str:
-        """The settings that the attacks of a radius share, in words."""
-        points = np.flatnonzero(self._near(eps))
-        if not len(points):
-            return f"eps {eps:g}"
+        """The settings that the attacks of a radius share, in words; `method` tells where one has its own."""
+        return self._words(next(iter(self._made(eps).values())))
+
+    def method(self, point: int) -> str:
+        """The settings of an attack, and how many classes a multi-targeted one climbs to, in words."""
+        if str(self.arrays["attack"][point]) not in MULTI.values():
+            return self._words(point)
+        targets = self.config.get("targets")
+        towards = "every wrong class" if targets is None else f"each of the likeliest wrong classes, {targets} an image"
+        return f"{self._words(point)}, towards {towards}"
+
+    def _words(self, point: int) -> str:
         config = self.config
-        start = "random" if config.get("random_start", True) else "image"
-        begun = {"rule": config.get("rule", "adam"), "restarts": config.get("restarts", 1), "starts": start}
-        return f"{attack_words(self.options(int(points[0])) | begun)}, seed {config.get('seed', 0)}"
+        start = "random" if config["random_start"] else "image"
+        begun = {"rule": config["rule"], "restarts": config["restarts"], "starts": start}
+        return f"{attack_words(self.options(point) | begun)}, seed {config['seed']}"
 
 
-class Distortion(OfImages):
+class Distortion(OfModels):
     """The least L2 distance (N,) at which the generative classifier accepts an image of another class (Appendix B)."""
 
     @property
@@ -145,25 +190,17 @@ class Distortion(OfImages):
     @property
     def method(self) -> str:
         """The threshold and the search, in words."""
-        search = self.config.get("search", {})
+        search = self.config["search"]
         accepted = f"threshold {self.threshold:.4g} accepts {float(self.arrays['validation_share']):.1%} of validation"
-        if not search:
-            return f"{accepted} images"
-        rule = RULES.get(str(search.get("rule", "")), "PGD")
-        how = f"{plural(int(search['steps']), 'update')} of {search['alpha']:.4g} by {rule} for each c"
-        return f"{accepted} images; {plural(int(search['depth']), 'bisection')} of c up to {search['c_high']:g}, {how}"
+        how = f"{plural(search['steps'], 'update')} of {search['alpha']:.4g} by {RULES[search['rule']]} for each c"
+        return f"{accepted} images; {plural(search['depth'], 'bisection')} of c up to {search['c_high']:g}, {how}"
 
 
-class Synthesis(OfImages):
+class Synthesis(OfModels):
     """Natural, shifted, generated and noise images of one model, their logits, and what a judge takes them for."""
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
-
-    @property
-    def kind(self) -> str:
-        """ "detectors" or "softmax"."""
-        return str(self.arrays["kind"])
 
     @property
     def targets(self) -> list[int]:
@@ -180,8 +217,7 @@ class Synthesis(OfImages):
         """The settings of the targeted attacks, in words."""
         columns = ("norm", "eps", "steps", "alpha")
         rows = zip(*(self.arrays[f"shift_{name}"].tolist() for name in columns), strict=True)
-        rule = self.config.get("rule", "steepest")
-        return [attack_words(dict(zip(columns, row, strict=True)) | {"rule": rule}) for row in rows]
+        return [attack_words(dict(zip(columns, row, strict=True)) | {"rule": self.config["rule"]}) for row in rows]
 
     def of_other_classes(self) -> np.ndarray:
         """Which images (L, M) are not of the target's class."""
@@ -199,9 +235,7 @@ class Synthesis(OfImages):
     def generator(self) -> str:
         """How images were generated, in words."""
         c = self.config
-        if "radius" not in c:
-            return "from class Gaussians"
-        steps, alpha = int(c.get("generate_steps", 0)), float(c.get("generate_alpha", 0))
+        steps, alpha = c["generate_steps"], c["generate_alpha"]
         return (
             f"from class Gaussians, {attack_words({'norm': 'l2', 'eps': c['radius'], 'steps': steps, 'alpha': alpha})}"
         )
@@ -209,8 +243,8 @@ class Synthesis(OfImages):
     @property
     def climber(self) -> str:
         """How white noise was moved, in words."""
-        steps, alpha = int(self.arrays["noise_steps"][-1]), self.config.get("noise_alpha")
-        return f"{plural(steps, 'update')} of L2 length {alpha:g}, by normalised steepest ascent" if alpha else ""
+        steps, alpha = int(self.arrays["noise_steps"][-1]), self.config["noise_alpha"]
+        return f"{plural(steps, 'update')} of L2 length {alpha:g}, by normalised steepest ascent"
 
 
 class Density(Study):
@@ -228,9 +262,8 @@ class Density(Study):
     def settings(self) -> str:
         """The adversary and the seeds, in words."""
         names = ("eps", "steps", "alpha", "updates", "batch", "hidden", "layers")
-        found = {**self.config, **self.config.get("recipe", {})}
-        words = [f"{name} {found[name]:g}" for name in names if name in found]
-        return ", ".join([*words, f"{len(self.arrays['seeds'])} seeds"])
+        words = [f"{name} {self.config[name]:g}" for name in names]
+        return ", ".join([*words, plural(len(self.arrays["seeds"]), "seed")])
 
     def kind(self, name: str) -> int:
         """The position of "gat" or "natural"."""
@@ -258,8 +291,3 @@ class Curve:
         """Updates and one column of CURVE of a detector, in order."""
         mine = self.columns["detector"] == detector
         return self.columns["update"][mine], self.columns[column][mine]
-
-
-def share(which: np.ndarray) -> Estimate:
-    """The share of images (N,) for which something is so, with its exact interval."""
-    return proportion(int(which.sum()), len(which))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from robustgen.evaluation.plotting import STYLE
+from robustgen.io import save_arrays
 from robustgen.papers.gat.figures import FIGURES
+from robustgen.papers.gat.loading import load_density, load_detection, load_synthesis
 from robustgen.papers.gat.measured import Cifar, ImageNet, Measured, Mnist
 from robustgen.papers.gat.study import Curve, Density, Detection, Synthesis
 from robustgen.papers.gat.words import ATTACKS
@@ -22,6 +24,8 @@ N, CLASSES, SIDE = 200, 4, 8
 DOTS = 100  # an inch; as the layout is computed with, so that text is as large as it reckoned
 EPS, LARGER = 0.1, 0.2
 ADVERSARY = {"norm": "linf", "eps": EPS, "alpha": 0.025, "steps": 10, "rule": "adam", "random_start": True}
+FACTS = {"labels": list(range(CLASSES)), "training": {"adversary": ADVERSARY, "updates": 500}}  # of a file of detectors
+PLAIN = {"training": {"adversary": {"eps": EPS, "alpha": 0.025, "steps": 10}}}  # of a classifier
 STRENGTH = {  # logit of an attacked image in the wrong class' detector
     "classifier": -8.0,
     "detector": 0.5,
@@ -83,7 +87,7 @@ def detection(radii: tuple[float, ...] = (EPS, LARGER), n: int = N) -> Detection
             "rival_robust": np.stack([np.arange(n) >= n * (k + 1) // 4 for k in range(len(radii))]),
             "labels": labels,
             "indices": np.arange(n),
-            "config": config(rule="adam", restarts=1, random_start=True, seed=0),
+            "config": config(rule="adam", restarts=1, random_start=True, seed=0, targets=None, trained=[FACTS]),
         },
     )
 
@@ -115,7 +119,7 @@ def synthesis(
             "model_labels": np.array(targets),
             "natural": random.normal(4, 1, (len(labels), outputs)).astype(np.float32),
             "labels": labels,
-            "indices": np.arange(40),
+            "indices": np.arange(len(labels)),
             "images": plain,
             "image_labels": image_labels,
             "shift_norm": np.array(["linf", "l2"]),
@@ -134,10 +138,12 @@ def synthesis(
             "generated_nearest": judged(samples),
             "noise_steps": np.array([0, 50, 100]),
             "noise": random.uniform(0, 1, (3, outputs, *shape)).astype(np.float16),
-            "noise_logits": np.linspace(-5, 9, 3)[:, None, None].repeat(outputs, 1).astype(np.float32),
+            "noise_logits": np.linspace(-5, 9, 3)[:, None, None].repeat(outputs, 1).repeat(2, 2).astype(np.float32),
+            "noise_judged": np.stack([judged(2)] * 3),
+            "noise_nearest": np.stack([judged(2)] * 3),
             "config": config(
-                rule="steepest", radius=4.0, generate_steps=60, generate_alpha=0.25, noise_alpha=0.1,
-                training={"adversary": ADVERSARY},
+                rule="steepest", radius=4.0, generate_steps=60, generate_alpha=0.25, noise_alpha=0.1, seed=0,
+                trained=[FACTS if kind == "detectors" else PLAIN],
             ),
         },
     )  # fmt: skip
@@ -167,11 +173,13 @@ def density(problems: tuple[str, ...], seeds: tuple[int, ...] = (0, 1), nodes: i
             "kinds": np.array(["gat", "natural"]),
             "axis": np.stack([axis] * len(problems)),
             "logits": np.log(each * mass.size),
-            "target": np.stack([mass] * len(problems)),
+            "target": np.stack([mass] * len(problems)).astype(np.float32),
             "estimate": each,
             "distance": np.asarray(distance),
             "uniform_distance": np.full(len(problems), 0.5),
-            **points,
+            **{name: each.astype(np.float32) for name, each in points.items()},
+            "curve_updates": np.array([0, 500]),
+            **dict.fromkeys(("curve_loss", "curve_distance"), random.random((len(problems), 2, len(seeds), 2))),
             "config": config(eps=0.3, steps=20, alpha=0.05, updates=500, batch=64, hidden=500, layers=5),
         },
     )
@@ -195,17 +203,33 @@ def history(name: str, final: float) -> Curve:
     )
 
 
-@pytest.fixture
-def bare() -> Measured:
-    """A scale without any study."""
-    return Measured(scale="empty")
+def read_back(found: Measured, folder: Path) -> Measured:
+    """The same from files, so that no array has a form that a stage's has not."""
+
+    def one(study: Any) -> Any:
+        if isinstance(study, tuple):
+            return tuple(map(one, study))
+        if not isinstance(study, (Detection, Synthesis, Density)):
+            return study
+        save_arrays(folder / f"{study.name}.npz", study.arrays)
+        if isinstance(study, Synthesis):
+            return load_synthesis(folder, study.name, study["kind"].item())
+        return load_detection(folder, study.name) if isinstance(study, Detection) else load_density(folder, study.name)
+
+    sections = {
+        each.name: getattr(found, each.name) for each in fields(found) if each.name not in ("scale", "densities")
+    }
+    read = {
+        name: replace(part, **{key: one(value) for key, value in vars(part).items()}) for name, part in sections.items()
+    }
+    return replace(found, **read, densities=one(found.densities))
 
 
 @pytest.fixture(scope="session")
-def whole() -> Measured:
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Measured:
     """A scale that has everything that figures are made of."""
     dogs = tuple(synthesis(name, targets=(0,), channels=3) for name in ("dog-002", "dog-03"))
-    return Measured(
+    made = Measured(
         scale="made",
         mnist=Mnist(
             dataset="digits 16×16",
@@ -228,6 +252,7 @@ def whole() -> Measured:
         ),
         densities=(density(("mixture",)), density(("ring", "spirals"), (0,))),
     )
+    return read_back(made, tmp_path_factory.mktemp("studies"))
 
 
 @pytest.fixture(scope="session")

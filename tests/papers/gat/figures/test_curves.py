@@ -16,6 +16,7 @@ from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Detection, Synthesis
 
 DOTS = 100  # an inch
+EPS = 0.1  # the trained radius
 Rows = list[dict[str, str]]
 
 
@@ -96,6 +97,26 @@ def test_curves_of_losses_are_of_generative_detection(table: Callable[[str], Row
     assert {row["eps"] for row in rows} == {"0.1"}
 
 
+def test_every_curve_tells_the_steps_of_its_attacks(
+    whole: Measured, without: Callable[..., Measured], tmp_path: Path, read: Callable[[Path], Rows]
+) -> None:
+    study = whole.mnist.detection
+    assert study is not None
+    multi = np.char.startswith(study.arrays["attack"], "multi")
+    own = {"steps": np.where(multi, 250, 100), "alpha": np.where(multi, 0.004, 0.01)}
+    detection.mnist(tmp_path / "f", without("mnist", detection=Detection("own", {**study.arrays, **own})))
+    told = {row["attack"]: row["settings"] for row in read(tmp_path / "f.csv") if row["detection"] != "softmax"}
+    assert "100 updates of 0.01," in told["combined17"]
+    assert "250 updates" not in told["combined17"]
+    assert "250 updates of 0.004, best of 1 random start, seed 0, towards every wrong class" in told["multi-generative"]
+    assert "100 updates of 0.01," in told["worst"]
+    assert "; L∞ eps 0.2, Adam on δ, 250 updates of 0.004," in told["worst"]
+    curves = detection._attacks(study, EPS)
+    assert detection._settings(study, EPS, curves) == study.settings(EPS)
+    title = detection._settings(Detection("own", {**study.arrays, **own}), EPS, curves)
+    assert title == f"{study.settings(EPS)}; multi-targeted: 250 updates of 0.004"
+
+
 def test_attacks_that_were_not_made_are_left_out(
     whole: Measured, without: Callable[..., Measured], tmp_path: Path, read: Callable[[Path], Rows]
 ) -> None:
@@ -160,5 +181,15 @@ def test_histories_of_all_detectors_are_kept(
     wanted = ("large radius", "0", "validation, attacked", "400")
     (last,) = [row for row in rows if (row["model"], row["detector"], row["images"], row["update"]) == wanted]
     assert float(last["auc"]) == pytest.approx(0.92)
+    assert {row["settings"] for row in rows} == {"tuned-small", "tuned-large"}  # their banks were not attacked
     histories.training(tmp_path / "g", without("cifar", small_curve=None))
     assert {row["model"] for row in read(tmp_path / "g.csv")} == {"large radius"}
+
+
+def test_histories_and_logits_say_what_was_trained_against(
+    right: Measured, table: Callable[[str], Rows], tmp_path: Path, read: Callable[[Path], Rows]
+) -> None:
+    histories.training(tmp_path / "f", right)
+    assert all(row["settings"].startswith("trained with L∞ eps") for row in read(tmp_path / "f.csv"))
+    for name in ("figure9", "figure11"):
+        assert all("; trained with L∞ eps 0.1" in row["settings"] for row in table(name))

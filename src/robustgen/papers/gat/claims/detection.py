@@ -11,7 +11,18 @@ from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import mcnemar, mean, mean_difference, proportion_difference
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Detection, Distortion, share
-from robustgen.papers.gat.words import ATTACKS, CIFAR, MNIST, PAPERS_STRONGEST, SHARE, WAYS
+from robustgen.papers.gat.tables.lines import DISTORTION
+from robustgen.papers.gat.words import (
+    ATTACKS,
+    CIFAR,
+    LOSSES,
+    MNIST,
+    MULTI,
+    PAPERS_STRONGEST,
+    SHARE,
+    STATE_OF_THE_ART,
+    WAYS,
+)
 from robustgen.papers.reference import reference
 from robustgen.papers.statements import READING, Statement
 from robustgen.papers.statements import SHARE as OF_IMAGES
@@ -54,6 +65,13 @@ def made(study: Detection | None, *attacks: str) -> bool:
     return study is not None and eps is not None and all(study.point(attack, eps) is not None for attack in attacks)
 
 
+def methods(study: Detection, eps: float, *attacks: str | None) -> str:
+    """The settings of these attacks of a radius in words, each once; None stands for all that were made."""
+    points = study.at(eps)
+    names = list(points) if None in attacks else attacks
+    return "; ".join(dict.fromkeys(study.method(points[name]) for name in names if name is not None))
+
+
 def _equations(shown: str, study: Detection | None) -> Claim:
     slug, source = SECTIONS[shown]
     statement = Statement(
@@ -65,8 +83,9 @@ def _equations(shown: str, study: Detection | None) -> Claim:
     eps = trained_radius(study)
     if study is None or eps is None or not made(study, "combined16", "combined17"):
         return statement.missing("integrated detection under both combined attacks")
-    a, b = (study.passing("integrated", eps, attack) for attack in ("combined17", "combined16"))
-    return statement.decided(proportion_difference(a, b), paired_note(a, b, study.settings(eps)))
+    both = ("combined17", "combined16")
+    a, b = (study.passing("integrated", eps, attack) for attack in both)
+    return statement.decided(proportion_difference(a, b), paired_note(a, b, methods(study, eps, *both)))
 
 
 def paired_note(a: np.ndarray, b: np.ndarray, settings: str) -> str:
@@ -85,10 +104,8 @@ def _blind(study: Detection | None) -> Claim:
     eps = trained_radius(study)
     if study is None or eps is None or not made(study, "classifier"):
         return statement.missing("integrated detection under the classifier attack")
-    point = study.point("classifier", eps)
-    assert point is not None
-    fooled = float(np.isfinite(study.accepted("integrated", point)).mean())
-    note = f"{READING} The attack misleads f on {fooled:.1%} of the images. {study.settings(eps)}"
+    fooled = float(np.isfinite(study.accepted("integrated", study.at(eps)["classifier"])).mean())
+    note = f"{READING} The attack misleads f on {fooled:.1%} of the images. {methods(study, eps, 'classifier')}"
     return statement.decided(share(study.passing("integrated", eps, "classifier")), note)
 
 
@@ -103,13 +120,14 @@ def _ways(shown: str, study: Detection | None, *, papers: bool) -> Claim:
         quantity=f"FPR of integrated − of generative detection under {strongest}, {AT}, {OF_IMAGES}",
     )
     eps = trained_radius(study)
-    needed = PAPERS_STRONGEST if papers else {"integrated": "multi-integrated", "generative": "multi-generative"}
+    needed = PAPERS_STRONGEST if papers else MULTI
     if study is None or eps is None or not made(study, *needed.values()):
         return statement.missing(
             f"both ways of detection under {', '.join(ATTACKS[name].name for name in needed.values())}"
         )
-    a, b = (study.passing(way, eps, needed[way] if papers else None) for way in WAYS)
-    return statement.decided(proportion_difference(a, b), paired_note(a, b, study.settings(eps)))
+    attacks = [needed[way] if papers else None for way in WAYS]
+    a, b = (study.passing(way, eps, attack) for way, attack in zip(WAYS, attacks, strict=True))
+    return statement.decided(proportion_difference(a, b), paired_note(a, b, methods(study, eps, *attacks)))
 
 
 def _strongest(shown: str, study: Detection | None, way: str) -> Claim:
@@ -131,7 +149,7 @@ def _strongest(shown: str, study: Detection | None, way: str) -> Claim:
         f"{study.passing(way, eps, name).mean():.1%}"
         for name in study.attacks(eps)
     )
-    note = f"{READING} The difference cannot be below 0. {singly}. {paired_note(a, b, study.settings(eps))}"
+    note = f"{READING} The difference cannot be below 0. {singly}. {paired_note(a, b, methods(study, eps, None))}"
     return statement.decided(proportion_difference(a, b), note)
 
 
@@ -143,22 +161,18 @@ def _losses(shown: str, study: Detection | None) -> Claim:
         text=f"{shown}: against generative detection Eq. 14 is more effective than cross-entropy or the CW loss"
         + ("" if shown == MNIST else " unless nearly all clean samples are accepted"),
         source="Sec. 4.2, App. C.1, Fig. 8" if shown == MNIST else "Sec. 4.2, App. C.2.1, Fig. 10",
-        quantity=f"FPR under Eq. 14 − under the stronger of the two, at the threshold that accepts {accepted:.0%} of "
-        f"validation images, {OF_IMAGES}",
+        quantity=f"FPR under Eq. 14 − under cross-entropy or the CW loss, whichever's interval reaches lowest, at the "
+        f"threshold that accepts {accepted:.0%} of validation images, {OF_IMAGES}",
     )
     eps = trained_radius(study)
-    if study is None or eps is None or not made(study, "detector", "ce", "cw"):
+    if study is None or eps is None or not made(study, *LOSSES):
         return statement.missing("generative detection under Eq. 14, cross-entropy and the CW loss")
-    threshold = study.threshold("generative", accepted)
-    passing = {}
-    for name in ("detector", "ce", "cw"):
-        point = study.point(name, eps)
-        assert point is not None
-        passing[name] = study.accepted("generative", point) >= threshold
-    stronger = max(("ce", "cw"), key=lambda name: float(passing[name].mean()))
+    threshold, points = study.threshold("generative", accepted), study.at(eps)
+    passing = {name: study.accepted("generative", points[name]) >= threshold for name in LOSSES}
+    papers, *others = passing.values()
+    least = min((proportion_difference(papers, other) for other in others), key=lambda estimate: estimate.low)
     note = ", ".join(f"{ATTACKS[name].name} {which.mean():.1%}" for name, which in passing.items())
-    estimate = proportion_difference(passing["detector"], passing[stronger])
-    return statement.decided(estimate, f"{note}. {study.settings(eps)}")
+    return statement.decided(least, f"{note}. {methods(study, eps, *LOSSES)}")
 
 
 def _distortion_grows(small: Distortion | None, large: Distortion | None) -> Claim:
@@ -181,8 +195,7 @@ def _distortion_grows(small: Distortion | None, large: Distortion | None) -> Cla
 
 
 def _state_of_the_art(shown: str, dataset: str, study: Distortion | None) -> Claim:
-    line = {MNIST: "Carlini & Wagner 2017 (borrowed)", CIFAR: "state of the art (borrowed)"}[shown]
-    number = reference("robustgen.papers.gat")[shown, line, "mean L2 distortion"]
+    number = reference("robustgen.papers.gat")[shown, STATE_OF_THE_ART[shown], DISTORTION]
     statement = Statement(
         name=f"{SECTIONS[shown][0]}-distortion-above-state-of-the-art",
         text=f"{shown}: the mean L2 distortion is above that of the best detectors before",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
+
+import numpy as np
 
 from robustgen.evaluation.auc_difference import mean_auc, mean_auc_difference
 from robustgen.evaluation.claims import Condition
@@ -22,6 +24,7 @@ KEPT = Condition(">", 0.95)  # an area that we call kept; the paper's least is 0
 BROKEN = Condition(">", 0.05)  # a fall that we call a break; the paper's is 0.11
 MEAN = "AUC, mean over detectors"
 Pair = tuple[Probe, int, int]  # a model, and two of its attacks
+Attacked = tuple[Probe, int | None]  # a model, and one of its attacks; None: natural images
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -68,18 +71,18 @@ def _restarted(probes: Mapping[str, Probe]) -> dict[str, Pair]:
 
 
 def _falls(name: str, shown: str, what: str, source: str, pairs: Mapping[str, Pair]) -> Claim:
-    """The largest fall over the models that were attacked both ways."""
+    """The fall, over the models that were attacked both ways, whose interval reaches highest."""
     statement = Statement(
         name=name,
         text=f"{shown} detectors withstand attacks {what}",
         source=source,
-        quantity=f"{MEAN}: under the plain attack − under one {what}, of the model that loses most",
+        quantity=f"{MEAN}: under the plain attack − under one {what}, of the model whose interval reaches highest",
         condition=UNSHAKEN,
     )
     falls = {role: difference(*pair) for role, pair in pairs.items() if pair[0].usable}
     if not falls:
         return statement.missing(f"one of {shown}'s models under both attacks")
-    most = max(falls, key=lambda role: falls[role].value)
+    most = max(falls, key=lambda role: falls[role].high)
     probe, first, second = pairs[most]
     singly = ", ".join(f"{role} {fall.value:.4f}" for role, fall in falls.items())
     note = f"{READING} {singly}. {most}: {attack_words(probe.options(first))}; then "
@@ -87,7 +90,11 @@ def _falls(name: str, shown: str, what: str, source: str, pairs: Mapping[str, Pa
 
 
 def _of(probe: Probe) -> str:
-    return f"Detectors: {len(probe.usable)}, {probe.trained}"
+    return f"Detectors: {len(probe.usable)}, {_how(probe)}"
+
+
+def _how(probe: Probe) -> str:
+    return probe.trained or probe.name
 
 
 def _mnist_crossed(probes: Mapping[str, Probe]) -> dict[str, tuple[Probe, int]]:
@@ -114,7 +121,7 @@ def _other_balls(name: str, shown: str, source: str, points: Mapping[str, tuple[
         text=f"{shown} detectors also withstand attacks in another norm, and of smaller radii than they were trained "
         "against",
         source=source,
-        quantity=f"{MEAN}, of the model and attack where it is least",
+        quantity=f"{MEAN}, of the model and attack whose interval reaches lowest",
         condition=KEPT,
     )
     areas = {
@@ -122,10 +129,10 @@ def _other_balls(name: str, shown: str, source: str, points: Mapping[str, tuple[
     }
     if not areas:
         return statement.missing(f"attacks on {shown}'s models in balls of other models")
-    least = min(areas, key=lambda line: areas[line].value)
+    least = min(areas, key=lambda line: areas[line].low)
     probe, point = points[least]
     singly = ", ".join(f"{line} {area.value:.4f}" for line, area in areas.items())
-    note = f"{READING} The paper's least is 0.964 (MNIST). Least: {least}, {attack_words(probe.options(point))}."
+    note = f"{READING} The paper's least is 0.964 (MNIST). Here: {least}, {attack_words(probe.options(point))}."
     return statement.decided(areas[least], f"{note} All: {singly}. {_of(probe)}")
 
 
@@ -147,30 +154,39 @@ def _coarse(found: Measured) -> Iterator[Claim]:
         condition=POSITIVE,
     )
     coarse, fine = found.cifar.coarse, found.cifar.fine
-    points = None if coarse is None else (coarse.short(), coarse.long())
-    if coarse is None or points is None or points[0] is None or points[1] is None or not coarse.usable:
-        what = "a model trained with a coarse step, under a coarse and a fine attack"
+    own, finest = (None, None) if coarse is None else (_own(coarse), coarse.long())
+    if coarse is None or own is None or finest is None or finest == own or not coarse.usable:
+        what = "a model trained with a coarse step, under an attack with that step and a finer one"
         yield from (statement.missing(what) for statement in (masks, needed))
         return
-    words = [attack_words(coarse.options(point)) for point in points if point is not None]
-    yield masks.decided(difference(coarse, *points), f"{READING} {words[0]}; then {words[1]}. {_of(coarse)}")
-    same = [] if fine is None else fine.matching(**coarse.options(points[1]))
+    words = [attack_words(coarse.options(point)) for point in (own, finest)]
+    yield masks.decided(difference(coarse, own, finest), f"{READING} {words[0]}; then {words[1]}. {_of(coarse)}")
+    same = [] if fine is None else fine.matching(**coarse.options(finest))
     if fine is None or not same:
         yield needed.missing("a model of the same radius trained with a fine step, under the same attack")
         return
-    estimate = _between(fine, same[0], coarse, points[1])
-    yield needed.decided(estimate, f"{words[1]}. Fine: {fine.trained}. Coarse: {coarse.trained}")
+    note = f"{words[1]}. Fine: {_how(fine)}. Coarse: {_how(coarse)}"
+    yield _between(needed, (fine, same[0]), (coarse, finest), note)
 
 
-def _between(a: Probe, at_a: int | None, b: Probe, at_b: int | None) -> Estimate:
+def _own(probe: Probe) -> int | None:
+    """The attack in the training's ball with the step of the training's adversary, else with the largest one."""
+    trained = float(probe.training.get("adversary", {}).get("alpha", np.nan))
+    steps = {point: float(probe.options(point)["alpha"]) for point in probe.fixed()}
+    return max(steps, key=lambda point: (np.isclose(steps[point], trained), steps[point]), default=None)
+
+
+def _between(statement: Statement, a: Attacked, b: Attacked, note: str) -> Claim:
     """The mean area of a's detectors minus that of b's, over the classes and images that both have."""
-    shared = [label for label in a.detectors if label in b.detectors]
-    positions = [(a.detectors.index(label), b.detectors.index(label)) for label in shared]
-    usable: Sequence[tuple[int, int]] = [(i, j) for i, j in positions if i in a.usable and j in b.usable]
-    rows_a, rows_b = common([a, b])
-    return mean_auc_difference(
-        a.ranking(at_a, [i for i, _ in usable], rows_a), b.ranking(at_b, [j for _, j in usable], rows_b)
-    )
+    (one, at_one), (other, at_other) = a, b
+    shared = [(k, other.detectors.index(label)) for k, label in enumerate(one.detectors) if label in other.detectors]
+    usable = [(i, j) for i, j in shared if i in one.usable and j in other.usable]
+    if not usable:
+        return statement.missing("a class that both models have")
+    rows, others = common([one, other])
+    first = one.ranking(at_one, [i for i, _ in usable], rows)
+    second = other.ranking(at_other, [j for _, j in usable], others)
+    return statement.decided(mean_auc_difference(first, second), note)
 
 
 def _radius(found: Measured) -> Claim:
@@ -183,5 +199,5 @@ def _radius(found: Measured) -> Claim:
     small, large = found.cifar.small, found.cifar.large
     if small is None or large is None:
         return statement.missing("CIFAR-10 detectors of a small and of a large radius")
-    note = f"Small: {small.trained}. Large: {large.trained}. The paper's: 0.9981 and 0.9909, of one detector each."
-    return statement.decided(_between(small, None, large, None), note)
+    note = f"Small: {_how(small)}. Large: {_how(large)}. The paper's: 0.9981 and 0.9909, of one detector each."
+    return _between(statement, (small, None), (large, None), note)

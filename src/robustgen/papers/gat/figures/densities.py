@@ -100,9 +100,9 @@ def _settings(study: Density, kind: str) -> str:
 def _distances(study: Density, problem: str, kind: str) -> str:
     """Total variation to the target over seeds, and what a uniform density has."""
     found = study.distance(kind, problem)
-    words = f"{found.mean():.3f}" if len(found) == 1 else f"{found.mean():.3f} ({found.min():.3f} to {found.max():.3f})"
+    words = f"{found.mean():.2f}" if len(found) == 1 else f"{found.mean():.2f} ({found.min():.2f} to {found.max():.2f})"
     uniform = float(part(study, "uniform_distance", problem))
-    return f"total variation to the target {words}; of a uniform density {uniform:.3f}"
+    return f"total variation to the target {words}; of a uniform density {uniform:.2f}"
 
 
 def plane(path: Path, found: Measured) -> None:
@@ -124,7 +124,8 @@ def plane(path: Path, found: Measured) -> None:
             axes.set_title(name, fontsize=8)
         bar = made.colorbar(shaded, ax=panels.ravel().tolist(), location="bottom", shrink=0.3, aspect=30, pad=0.03)
         bar.set_label(
-            "sigmoid output; densities: from 0, white, to the target's highest, black. TV: total variation to it",
+            "sigmoid output; densities: from 0, white, to the target's highest, black\n"
+            "TV: total variation to the target, mean over seeds; the pictures are of the first",
             fontsize=8,
         )
         made.suptitle("; ".join(dict.fromkeys(study.settings for study in studies)), fontsize=8)
@@ -155,9 +156,9 @@ def _plane_panels(row: Any, study: Density, problem: str) -> Any:
         shaded = _picture(row[2 + offset], sigmoid(logits), extent, "RdBu", 1.0)
         _picture(row[4 + offset], estimate, extent, "Greys", highest)
         distance = study.distance(kind, problem)
-        row[4 + offset].set_xlabel(f"TV {distance.mean():.3f}", fontsize=8)
+        row[4 + offset].set_xlabel(f"TV {distance.mean():.2f}", fontsize=8)
     uniform = float(part(study, "uniform_distance", problem))
-    row[1].set_xlabel(f"uniform density: TV {uniform:.3f}", fontsize=8)
+    row[1].set_xlabel(f"uniform density: TV {uniform:.2f}", fontsize=8)
     for axes in row:
         axes.set_xticks(extent[:2])
         axes.set_yticks(extent[2:])

@@ -9,13 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from robustgen.evaluation.detection import rates
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, GREY, NATURAL, OTHER, TRAINED, absent
 from robustgen.papers.gat.figures.tiles import UNBROKEN, Line, rare_axis, title
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Detection, share
-from robustgen.papers.gat.words import ATTACKS, MADE_FOR, PAPERS_STRONGEST, SHARE, WAYS, radius_words
+from robustgen.papers.gat.words import (
+    ATTACKS,
+    LOSSES,
+    MADE_FOR,
+    MULTI,
+    PAPERS_STRONGEST,
+    SHARE,
+    SOFTMAX,
+    WAYS,
+    WORST,
+    length,
+    radius_words,
+)
+from robustgen.papers.words import plural
 
 LEVELS = 41  # thresholds of a curve, at even shares of natural images
 COLOURS = {
@@ -44,8 +58,7 @@ HEADER = (
     "drawn",
     "settings",
 )
-LOSSES = {"detector": "-", "ce": "--", "cw": ":"}  # of Figures 8 and 10, and how they are drawn
-WORST = "the worst of all attacks"
+LOSS_STYLES = dict(zip(LOSSES, ("-", "--", ":"), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +120,7 @@ def _losses(path: Path, study: Detection | None, what: str) -> None:
         absent(path, HEADER, what)
         return
     eps = study.radii[0]
-    curves = [Curve(way="generative", attack=a, colour=COLOURS[a], style=LOSSES[a]) for a in losses]
+    curves = [Curve(way="generative", attack=a, colour=COLOURS[a], style=LOSS_STYLES[a]) for a in losses]
     table: list[Line] = []
     with figure(path, 6.8, 4.4) as made:
         for axes, panel in zip(made.subplots(1, 2), ("detection", "classification"), strict=True):
@@ -118,7 +131,7 @@ def _losses(path: Path, study: Detection | None, what: str) -> None:
 
 def _attacks(study: Detection, eps: float) -> list[Curve]:
     """The attacks that were made for each way of detection; those with other losses are in figures of their own."""
-    there = [name for name in study.attacks(eps) if name not in ("ce", "cw")]
+    there = [name for name in study.attacks(eps) if name not in LOSSES[1:]]
     return [
         Curve(way=way, attack=name, colour=COLOURS[name], style=STYLES[way])
         for way in WAYS
@@ -158,17 +171,26 @@ def _panel(axes: Any, study: Detection, eps: float, curves: Sequence[Curve], pan
     rare_axis(axes, n, "FPR, % of attacked images" if panel == "detection" else "error, % of attacked images")
     axes.set_ylim(-3, 103)
     axes.set_ylabel("TPR, % of natural images" if panel == "detection" else "standard accuracy, %")
-    words = study.settings(eps) if panel == "detection" else radius_words(str(study.arrays["norm"][0]), eps)
-    title(axes, f"{panel}: {words}; n{UNBROKEN}={UNBROKEN}{n}\npoint: T of {100 * SHARE:g} % of validation images", 2.8)
+    words = _settings(study, eps, curves) if panel == "detection" else radius_words(str(study.arrays["norm"][0]), eps)
+    title(axes, f"{panel}: {words}\nn{UNBROKEN}={UNBROKEN}{n}; point: T of {100 * SHARE:g} % of validation images", 2.8)
     return table
+
+
+def _settings(study: Detection, eps: float, curves: Sequence[Curve]) -> str:
+    """What the attacks of the curves share, and the steps of the multi-targeted ones where these have their own."""
+    points = study.at(eps)
+    multi = [study.options(points[name]) for name in MULTI.values() if name in {curve.attack for curve in curves}]
+    steps = [f"{plural(each['steps'], 'update')} of {length(each['norm'], each['alpha'])}" for each in multi]
+    shared = study.settings(eps)
+    return "; ".join(
+        [shared, *(f"multi-targeted: {own}" for own in dict.fromkeys(steps) if own not in shared.split(", "))]
+    )
 
 
 def _passed(study: Detection, eps: float, curve: Curve) -> np.ndarray:
     if curve.attack is None:
         return study.strongest(curve.way, eps)
-    point = study.point(curve.attack, eps)
-    assert point is not None  # curves are of attacks that are there
-    return study.accepted(curve.way, point)
+    return study.accepted(curve.way, study.at(eps)[curve.attack])
 
 
 def levels(natural: np.ndarray, passed: np.ndarray) -> np.ndarray:
@@ -181,7 +203,8 @@ def levels(natural: np.ndarray, passed: np.ndarray) -> np.ndarray:
 
 def falling(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """The share of values (N,), −inf among them, that reach each of the thresholds (M,)."""
-    return np.asarray(1 - np.searchsorted(np.sort(values), thresholds, side="left") / len(values))
+    any_class = np.zeros(len(values), np.int64)
+    return rates(any_class, values, any_class, thresholds).accepted
 
 
 def _point(axes: Any, passed: np.ndarray, natural: np.ndarray, colour: str, marker: str, label: str = "") -> None:
@@ -199,7 +222,9 @@ def _line(
 ) -> Line:  # fmt: skip
     across = share(passed >= threshold)
     up = float((natural >= threshold).mean())
-    words = study.settings(eps)
+    points = study.at(eps)
+    made = list(points.values()) if curve.attack is None else [points[curve.attack]]
+    words = "; ".join(dict.fromkeys(map(study.method, made)))
     interval = (across.value, across.low, across.high, across.n)
     return (panel, curve.way, curve.attack or "worst", eps, threshold, up, *interval, drawn, words)
 
@@ -207,9 +232,7 @@ def _line(
 def _rival(axes: Any, study: Detection, eps: float) -> list[Line]:
     """The softmax classifier, which rejects nothing: one cross."""
     right, wrong = study.rival_right, study.rival_wrong(eps)
-    if right is None or wrong is None:
-        return []
-    _point(axes, wrong, right, ATTACKED, "X", "softmax, adversarially trained, PGD")
+    _point(axes, wrong, right, ATTACKED, "X", f"{SOFTMAX}, PGD")
     error = share(wrong)
     words = f"worst of PGD of cross-entropy and of the CW margin, {study.settings(eps)}"
     return [

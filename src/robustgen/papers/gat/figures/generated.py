@@ -17,7 +17,6 @@ from robustgen.papers.gat.figures.tiles import (
     shares,
     tiles,
     title,
-    trained_words,
 )
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Synthesis
@@ -25,7 +24,7 @@ from robustgen.papers.words import plural
 
 HEADER = ("model", "target", "sample", "logit", "start_judged", "judged", "nearest", "settings")
 NOISE = ("model", "target", "updates", "logit", "mean", "sd", "settings")
-SOFTMAX = "softmax, adversarially trained"
+SOFTMAX = "softmax"
 WIDE = 6  # samples of a class in Figure 7
 
 
@@ -54,7 +53,7 @@ def beside_softmax(path: Path, found: Measured) -> None:
             study = there[name]
             framed = study.alike("generated_judged")[:, :across]
             tiles(axes, study["generated"][:, :across], [str(k) for k in study.targets], framed=framed)
-            words = settings(name, study.generator.removeprefix("from class Gaussians, "), trained_words(study))
+            words = settings(name, study.generator.removeprefix("from class Gaussians, "), study.trained)
             title(axes, f"{words}\n{_judged(study, 'generated_judged')}", max(width, 2.4))
             table += lines_of(name, study)
         made.supxlabel(FRAME, fontsize=8)
@@ -68,7 +67,7 @@ def _judged(study: Synthesis, part: str) -> str:
 def lines_of(name: str, study: Synthesis) -> list[Line]:
     """Of every generated image its own logit and what it is taken for."""
     outputs, samples = study["generated"].shape[:2]
-    how = settings(study.generator, trained_words(study))
+    how = settings(study.generator, study.trained)
     return [
         (
             *(name, study.targets[k], g, float(study["generated_logits"][k, g, k])),
@@ -93,7 +92,7 @@ def widest(path: Path, found: Measured) -> None:
 def _rows(path: Path, name: str, study: Synthesis, pictures: np.ndarray, rows: list[str], side: float) -> None:
     width, height = extent(pictures.shape[0], pictures.shape[1], side)
     framed = study.alike("generated_judged").reshape(pictures.shape[:2])
-    words = settings(name, study.generator, trained_words(study))
+    words = settings(name, study.generator, study.trained)
     with figure(path, max(width, 4.2) + 0.5, height + 1.0) as made:
         made.set_layout_engine("compressed")  # for axes of equal aspect
         axes = made.subplots()
@@ -120,7 +119,7 @@ def imagenet_models(path: Path, found: Measured) -> None:
             place = study.targets.index(target)
             framed = study.alike("generated_judged")[place]
             tiles(axes, study["generated"][[place]], [""], framed=framed[None])
-            words = settings(name, trained_words(study), study.generator)
+            words = settings(name, study.trained, study.generator)
             title(axes, f"{words}; framed: {shares(framed)}", max(width, 4.2))
             table += [line for line in lines_of(f"{name} {study.name}", study) if line[1] == target]
         made.supxlabel(FRAME, fontsize=8)
@@ -167,21 +166,19 @@ def noise(path: Path, found: Measured) -> None:
             steps = [str(k) for k in study["noise_steps"]]
             tiles(axes, study["noise"].swapaxes(0, 1), [str(k) for k in study.targets], steps, texts=texts)
             axes.set_ylabel("class", fontsize=8)
-            title(axes, f"{settings(name, trained_words(study))}\n{noise_words(study)}", max(width, 2.8), pad=4)
+            title(axes, f"{settings(name, study.trained)}\n{noise_words(study)}", max(width, 2.8), pad=8)
     save_csv(f"{path}.csv", NOISE, table)
 
 
 def noise_words(study: Synthesis) -> str:
     """What the columns and the numbers are."""
-    alpha = study.config.get("noise_alpha")
-    step = "" if alpha is None else f" of L2 length {alpha:.3g}"
-    return f"above each: its class' logit; columns: updates{step}, no ball"
+    return f"above each: its class' logit; columns: updates of L2 length {study.config['noise_alpha']:.3g}, no ball"
 
 
 def noise_lines(name: str, study: Synthesis) -> list[Line]:
     """Of every image its logit and its pixels' mean and standard deviation."""
     steps: list[int] = study["noise_steps"].tolist()
-    how = "; ".join(w for w in (f"white noise, {plural(steps[-1], 'update')}", trained_words(study)) if w)
+    how = "; ".join(w for w in (f"white noise, {plural(steps[-1], 'update')}", study.trained) if w)
     return [
         (
             *(name, target, updates, float(study["noise_logits"][p, k, 0])),

@@ -23,7 +23,7 @@ COLUMNS = {  # of a training history: name, colour, style
     "train_natural_auc": ("training, natural", NATURAL, ":"),
     "natural_auc": ("validation, natural", NATURAL, "-"),
 }
-TICKS = (0, 0.5, 0.9, 0.99, 0.999, 1)
+TICKS = (0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1)
 FINEST = 1e-3  # below this distance from 1 the axis is linear
 
 
@@ -51,7 +51,7 @@ def training(path: Path, found: Measured) -> None:
 
 
 def _settings(curve: Curve, probe: Probe | None) -> str:
-    return probe.trained if probe is not None else curve.name
+    return (probe.trained or probe.name) if probe is not None else curve.name
 
 
 def _panel(axes: Any, name: str, curve: Curve, words: str) -> list[Line]:
@@ -61,7 +61,7 @@ def _panel(axes: Any, name: str, curve: Curve, words: str) -> list[Line]:
         marker = "o" if style == "-" else None
         axes.plot(updates, areas, ls=style, color=colour, lw=1.4, marker=marker, ms=2.5, label=label, clip_on=False)
     axes.set_xlabel("training update")
-    title(axes, f"{name}, detector of class {first}\n{words}", 3.5)
+    title(axes, f"{name}, detector of class {first}\n{words}", 3.5, pad=10)
     return [
         (name, detector, label, int(update), area, words)
         for detector in curve.detectors

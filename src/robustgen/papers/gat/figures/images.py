@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from robustgen.errors import UserError
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import absent, banner
@@ -21,10 +20,10 @@ from robustgen.papers.gat.figures.tiles import (
     shares,
     tiles,
     title,
-    trained_words,
     wrapped,
 )
 from robustgen.papers.gat.measured import Measured
+from robustgen.papers.gat.pairing import same_images
 from robustgen.papers.gat.study import Synthesis
 
 HEADER = ("model", "target", "image", "label", "logit", "judged", "nearest", "l2_distance", "settings")
@@ -88,7 +87,7 @@ def _targeted_title(name: str, study: Synthesis, row: int) -> str:
     judged = shares(study.alike("shifted_judged")[row][others])
     nearest = shares(study.alike("shifted_nearest")[row][others])
     return (
-        f"{settings(name, study.shifts[row], trained_words(study))}\n"
+        f"{settings(name, study.shifts[row], study.trained)}\n"
         f"{FRAME}: {judged} of other classes' images; nearest training image is of it: {nearest}"
     )
 
@@ -96,7 +95,7 @@ def _targeted_title(name: str, study: Synthesis, row: int) -> str:
 def lines_of(name: str, study: Synthesis, row: int, targets: list[int] | None = None) -> list[Line]:
     """Of every image and target (all of them, or some labels) what a setting made of it."""
     change = np.sqrt(np.square(study["shifted"][row].astype(np.float64) - study["images"]).sum((2, 3, 4)))
-    how = settings(study.shifts[row], trained_words(study))
+    how = settings(study.shifts[row], study.trained)
     return [
         (
             *(name, target, image, int(label), float(study["shifted_logits"][row, k, image, k])),
@@ -132,8 +131,9 @@ def _moved(path: Path, studies: Mapping[str, Synthesis | None], what: str) -> No
     if not there:
         absent(path, HEADER, what)
         return
-    _same_images(there)
-    first = next(iter(there.values()))
+    first, *others = there.values()
+    for study in others:
+        same_images(first, study)
     target = next(reversed(there.values())).targets[0]
     chosen = np.array([k for k in one_of_each(first["image_labels"]) if first["image_labels"][k] != target])
     pictures, framed, names, table = [first["images"][chosen]], [np.zeros(len(chosen), bool)], ["clean"], []
@@ -143,7 +143,8 @@ def _moved(path: Path, studies: Mapping[str, Synthesis | None], what: str) -> No
         framed.append(study.alike("shifted_judged")[row, position][chosen])
         lines = lines_of(name, study, row, [target])
         lengths = [float(str(line[7])) for line in lines if line[3] != target]
-        names.append(f"{name}\nL2 change {min(lengths):.3g} to {max(lengths):.3g}")
+        ends = dict.fromkeys(f"{length:.3g}" for length in (min(lengths), max(lengths)))
+        names.append(f"{name}\nL2 change {' to '.join(ends)}")
         table += lines
     missing = [name for name, study in studies.items() if name not in there]
     width, height = extent(len(pictures), len(chosen), 0.62)
@@ -162,17 +163,7 @@ def _moved_title(studies: Mapping[str, Synthesis], target: int, missing: list[st
     lines += made if len(made) == 1 else []
     for name, study in studies.items():
         how = study.shifts[setting_of(study, "l2")] if len(made) > 1 else ""
-        known = [word for word in (how, trained_words(study)) if word]
+        known = [word for word in (how, study.trained) if word]
         lines += [settings(name, *known)] if known else []
     lines += [f"not run at this scale: {', '.join(missing)}"] if missing else []
     return "\n".join(lines)
-
-
-def _same_images(studies: Mapping[str, Synthesis]) -> None:
-    first, *others = studies.values()
-    for study in others:
-        if not np.array_equal(first["images"], study["images"]):
-            raise UserError(
-                f"synthesis studies {first.name!r} and {study.name!r} are of different images; "
-                "make both with the same data and per_class"
-            )

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, NATURAL, absent, banner
 from robustgen.papers.gat.figures.images import linf_setting
-from robustgen.papers.gat.figures.tiles import Line, title, trained_words
+from robustgen.papers.gat.figures.tiles import Line, title
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Synthesis
 
@@ -78,9 +79,11 @@ def _panel(axes: Any, name: str, study: Synthesis, part: str, made_by: str, posi
         ]
     numbers = ", ".join(f"{len(found)} {kind}" for kind, found in values.items())
     axes.set_ylim(bottom=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     if 0 < min(map(len, values.values())) <= RUG:
         axes.tick_params(axis="x", pad=7)
-    title(axes, f"{name}, {which}: {numbers}\n{how if position == 0 else ''}", 3.1)
+    title(axes, f"{name}, {which}: {numbers}\n{how if position == 0 else ''}", 3.4)
     return table
 
 
@@ -101,4 +104,4 @@ def made_logits(study: Synthesis, part: str, position: int | None) -> np.ndarray
 
 def _how(study: Synthesis, part: str) -> str:
     made = study.generator if part == "generated" else study.shifts[linf_setting(study)]
-    return "; ".join(word for word in (made, trained_words(study)) if word)
+    return "; ".join(word for word in (made, study.trained) if word)

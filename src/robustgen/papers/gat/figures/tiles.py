@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -11,19 +12,24 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
 from robustgen.papers.drawing import TRAINED, show
-from robustgen.papers.gat.study import Synthesis, share
-from robustgen.papers.gat.words import attack_words
+from robustgen.papers.gat.study import share
 
 SMALL = 8  # points of titles; a letter of theirs is about 1/17 inch wide
 FRAME = "framed: an independent classifier takes it for the class"
 UNBROKEN = "\u00a0"  # a space at which no line is wrapped
+TENS, ONE_TWO_FIVE = (0.01, 0.1, 1, 10, 100), (2, 5, 10, 20, 50, 100)  # ticks of many and of few decades, %
 GAP, TEXT = 1.15, 0.3  # of an image's side: its share of the picture, the room for a text above it
 Line = tuple[object, ...]
 
 
 def wrapped(text: str, inches: float) -> str:
-    """Each line of a small text wrapped to a width."""
+    """Each line of a small text wrapped to a width, numbers kept with what they count or measure."""
     width = max(12, int(17 * inches))
+    text = re.sub(
+        r"(?<=\d) (?=[a-z])|(?<=\beps) (?=\d)|(?<=\bof) (?=[\d.])|(?<=\bupdates) (?=of)|(?<=\bupdate) (?=of)",
+        UNBROKEN,
+        text,
+    )
     return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
 
 
@@ -79,17 +85,6 @@ def one_of_each(labels: np.ndarray) -> np.ndarray:
     return np.asarray(np.unique(labels, return_index=True)[1])
 
 
-def trained_words(study: Synthesis) -> str:
-    """The adversary that a model of a synthesis study was trained against; empty where its file does not tell."""
-    training = study.config.get("training") or {}
-    adversary = training.get("recipe", training).get("adversary") or {}
-    if "eps" not in adversary:
-        return ""
-    if not adversary["eps"]:
-        return "trained on natural images"
-    return f"trained with {attack_words({'norm': 'linf', **adversary})}"
-
-
 def settings(name: str, *words: str) -> str:
     """A model's name with what is known of its settings."""
     known = "; ".join(word for word in words if word)
@@ -106,7 +101,7 @@ def rare_axis(axes: Any, n: int, label: str) -> None:
     """A logarithmic axis of percentages of n images, linear below one of them so that 0 has a place."""
     least = 100 / max(n, 2)
     axes.set_xscale("symlog", base=10, linthresh=least, linscale=0.4)
-    ticks = [0.0, *(tick for tick in (0.01, 0.1, 1, 10, 100) if tick >= least)]
+    ticks = [0.0, *(tick for tick in (TENS if least < 1 else ONE_TWO_FIVE) if tick >= least)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(-0.25 * least, 115)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from robustgen.evaluation.rows import Row
 from robustgen.papers.gat.measured import Measured
-from robustgen.papers.gat.tables.lines import (
-    L2,
-    LINF_LARGE,
-    LINF_SMALL,
-    alone,
-    areas,
-    every,
-    listed,
-    name,
-    restarts,
-    table_of,
-)
-from robustgen.papers.gat.words import CIFAR, IMAGENET
+from robustgen.papers.gat.probe import Probe
+from robustgen.papers.gat.tables.lines import alone, areas, every, listed, name, restarts, table_of
+from robustgen.papers.gat.words import CIFAR, IMAGENET, L2, LINF_LARGE, LINF_SMALL
 from robustgen.papers.tables import Table
 
 OTHERS = {"L2": f"{LINF_LARGE} under L2 attack", "small": f"{LINF_LARGE} under {LINF_SMALL} attack"}
-FINE, COARSE = "fine training steps", "coarse training steps"
+FINE, COARSE = "fine training steps", "coarse training steps"  # columns of Table 17
 
 
 def table3(found: Measured) -> list[Row]:
@@ -73,38 +63,53 @@ def table14(found: Measured) -> list[Row]:
 
 def table15(found: Measured) -> list[Row]:
     """All detectors of the smaller radius."""
-    probe = found.cifar.small
-    point = None if probe is None else probe.short()
-    return list(every(table_of("Table 15", found.scale), found.cifar.dataset, probe, point, CIFAR, LINF_SMALL))
+    return _all(found, "Table 15", found.cifar.small, LINF_SMALL)
 
 
 def table16(found: Measured) -> list[Row]:
     """All detectors of the larger radius."""
-    probe = found.cifar.large
-    point = None if probe is None else probe.short()
-    return list(every(table_of("Table 16", found.scale), found.cifar.dataset, probe, point, CIFAR, LINF_LARGE))
+    return _all(found, "Table 16", found.cifar.large, LINF_LARGE)
+
+
+def _all(found: Measured, item: str, probe: Probe | None, role: str) -> list[Row]:
+    point = None if probe is None else as_trained(probe)
+    return list(every(table_of(item, found.scale), found.cifar.dataset, probe, point, CIFAR, role))
+
+
+def as_trained(probe: Probe) -> int | None:
+    """The attack with the settings of training, as in Tables 15 and 16; where it was not made, the shortest one."""
+    own = probe.own()
+    return probe.short() if own is None else own
 
 
 def table17(found: Measured) -> list[Row]:
-    """Two models of one radius, trained with a fine and with a coarse step, under the coarse one's attacks."""
+    """Two models of one radius, trained with a fine and with a coarse step, under the fine one's attacks."""
     return list(_steps(table_of("Table 17", found.scale), found))
 
 
 def _steps(table: Table, found: Measured) -> Iterator[Row]:
-    cifar = found.cifar
-    points = [] if cifar.coarse is None else cifar.coarse.fixed()
-    for number in range(1, 1 + max(2, len(points))):
-        line = f"d1, attack {number}"
-        for column, probe in ((FINE, cifar.fine), (COARSE, cifar.coarse)):
-            point = None
-            if probe is not None and cifar.coarse is not None and number <= len(points):
-                same = probe.matching(**cifar.coarse.options(points[number - 1]))
-                point = same[0] if same else None
-            if probe is None or point is None or 0 not in probe.usable:
-                yield from table.alone(CIFAR, line, column, cifar.dataset or CIFAR, "")
-            else:
-                estimate, method = probe.area(point, 0), probe.method(point)
-                yield table.number(cifar.dataset, line, column, estimate, "", method, CIFAR)
+    dataset = found.cifar.dataset
+    for (line, column), cell in steps(found).items():
+        if cell is None:
+            yield from table.alone(CIFAR, line, column, dataset or CIFAR, "")
+        else:
+            probe, point = cell
+            yield table.number(dataset, line, column, probe.area(point, 0), "", probe.method(point), CIFAR)
+
+
+def steps(found: Measured) -> Mapping[tuple[str, str], tuple[Probe, int] | None]:
+    """The model and the grid point of every line and column of Table 17; None where there is none."""
+    fine, coarse = found.cifar.fine, found.cifar.coarse
+    attacks = (None, None) if fine is None else (fine.short(), fine.long())
+    cells: dict[tuple[str, str], tuple[Probe, int] | None] = {}
+    for number, attack in enumerate(attacks, 1):
+        for column, probe in ((FINE, fine), (COARSE, coarse)):
+            cell = None
+            if fine is not None and probe is not None and attack is not None and 0 in probe.usable:
+                same = probe.matching(**fine.options(attack))
+                cell = (probe, same[0]) if same else None
+            cells[f"{name(0)}, attack {number}", column] = cell
+    return cells
 
 
 def table18(found: Measured) -> list[Row]:

@@ -9,9 +9,9 @@ from robustgen.evaluation.rows import Row
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.probe import Probe
 from robustgen.papers.gat.study import Distortion
-from robustgen.papers.gat.tables.lines import COARSE, L2, LINF_LARGE, LINF_SMALL, table_of
+from robustgen.papers.gat.tables.lines import table_of
 from robustgen.papers.gat.tables.mnist import ROLES
-from robustgen.papers.gat.words import CIFAR, MNIST, RULES
+from robustgen.papers.gat.words import CIFAR, COARSE, L2, LINF_LARGE, LINF_SMALL, MNIST, RULES
 from robustgen.papers.tables import Table
 
 TRAINED = ("radius", "steps, training", "step size, training", "steps, validation", "step size, validation")
@@ -51,30 +51,30 @@ def _trained(table: Table, dataset: str, shown: str, role: str, probe: Probe | N
 
 
 def _settings(recipe: Mapping[str, Any]) -> dict[str, float]:
-    adversary, monitor = recipe.get("adversary", {}), recipe.get("monitor", {})
+    adversary, monitor = recipe["adversary"], recipe["monitor"]
     values = {
-        "radius": adversary.get("eps"),
-        "steps, training": adversary.get("steps"),
-        "step size, training": adversary.get("alpha"),
-        "steps, validation": monitor.get("steps"),
-        "step size, validation": monitor.get("alpha"),
-        "updates": recipe.get("updates"),
-        "positives": recipe.get("positives"),
-        "negatives": recipe.get("negatives"),
-        "learning rate": recipe.get("lr"),
+        "radius": adversary["eps"],
+        "steps, training": adversary["steps"],
+        "step size, training": adversary["alpha"],
+        "steps, validation": monitor["steps"],
+        "step size, validation": monitor["alpha"],
+        "updates": recipe["updates"],
+        "positives": recipe["positives"],
+        "negatives": recipe["negatives"],
+        "learning rate": recipe["lr"],
     }
-    return {column: float(value) for column, value in values.items() if value is not None}
+    return {column: float(value) for column, value in values.items()}
 
 
 def _how(recipe: Mapping[str, Any]) -> str:
-    adversary = recipe.get("adversary", {})
-    start = "a random point of the ball" if adversary.get("random_start", True) else "the image"
-    chosen = recipe.get("select", "adversarial") == "adversarial"
+    adversary = recipe["adversary"]
+    start = "a random point of the ball" if adversary["random_start"] else "the image"
+    chosen = recipe["select"] == "adversarial"
     words = [
-        f"adversary: {RULES.get(adversary.get('rule', ''), 'PGD')} from {start}",
-        f"weights by {recipe.get('optimizer', 'adam')}",
+        f"adversary: {RULES[adversary['rule']]} from {start}",
+        f"weights by {recipe['optimizer']}",
         "the check of the best validation AUC under attack is kept" if chosen else "the last update is kept",
-        f"seed {recipe.get('seed', 0)}",
+        f"seed {recipe['seed']}",
     ]
     return ", ".join(words)
 
@@ -88,19 +88,22 @@ def table6(found: Measured) -> list[Row]:
         (LINF_LARGE, mnist.dataset, MNIST, mnist.distortion_large),
         (LINF_LARGE, cifar.dataset, CIFAR, cifar.distortion),
     )
-    return [row for role, dataset, shown, study in lines for row in _searched(table, dataset, shown, role, study)]
+    return [row for role, dataset, shown, study in lines for row in _search(table, dataset, shown, role, study)]
 
 
-def _searched(table: Table, dataset: str, shown: str, role: str, study: Distortion | None) -> Iterator[Row]:
-    line = f"{shown}'s recipe: {role}"
-    search: dict[str, Any] = {} if study is None else study.config.get("search", {})
-    for column, option in SEARCH.items():
-        if option in search:
-            rule = RULES.get(str(search.get("rule", "")), "PGD")
-            yield table.number(dataset, line, column, float(search[option]), "", f"{rule}, no ball", shown)
-        else:
-            yield from table.alone(shown, line, column, dataset or shown, "")
+def searched(shown: str, role: str) -> str:
+    """The name of a line of Table 6."""
+    return f"{shown}'s recipe: {role}"
+
+
+def _search(table: Table, dataset: str, shown: str, role: str, study: Distortion | None) -> Iterator[Row]:
+    line = searched(shown, role)
     if study is None:
-        yield from table.alone(shown, line, THRESHOLD, dataset or shown, "")
-    else:
-        yield table.number(dataset, line, THRESHOLD, study.threshold, "", "fitted on validation images", shown)
+        for column in (*SEARCH, THRESHOLD):
+            yield from table.alone(shown, line, column, dataset or shown, "")
+        return
+    search = study.config["search"]
+    for column, option in SEARCH.items():
+        method = f"{RULES[search['rule']]}, no ball"
+        yield table.number(dataset, line, column, float(search[option]), "", method, shown)
+    yield table.number(dataset, line, THRESHOLD, study.threshold, "", "fitted on validation images", shown)

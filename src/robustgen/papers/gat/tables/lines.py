@@ -1,4 +1,4 @@
-"""Names of lines and columns, which the tables share with the headline, and the rows of areas under ROC curves."""
+"""Names of columns, which the tables share with the headline, and the rows of areas under ROC curves."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from robustgen.papers.gat.probe import Probe
 from robustgen.papers.reference import reference
 from robustgen.papers.tables import Table
 
-LINF_SMALL, LINF_LARGE, L2_SMALL, L2_LARGE, L2 = "L∞ small", "L∞ large", "L2 small", "L2 large", "L2"
-COARSE = "L∞, coarse step"
 FIRST_TWO = (0, 1)  # positions of the paper's d1 and d2
 AREA = "AUC"
 ACCEPTED, STANDARD, ERROR = "TPR", "Standard accuracy", "FPR = error"
 DISTORTION, REACHED = "mean L2 distortion", "FPR reached"
-SOFTMAX = "softmax, adversarially trained"
-WORST = "the worst of all attacks"
 
 
 def table_of(item: str, scale: str) -> Table:

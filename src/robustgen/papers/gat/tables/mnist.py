@@ -7,18 +7,8 @@ from collections.abc import Iterator, Mapping
 from robustgen.evaluation.rows import Row
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.probe import Probe
-from robustgen.papers.gat.tables.lines import (
-    L2_LARGE,
-    L2_SMALL,
-    LINF_LARGE,
-    LINF_SMALL,
-    alone,
-    areas,
-    every,
-    restarts,
-    table_of,
-)
-from robustgen.papers.gat.words import MNIST
+from robustgen.papers.gat.tables.lines import alone, areas, every, restarts, table_of
+from robustgen.papers.gat.words import L2_LARGE, L2_SMALL, LINF_LARGE, LINF_SMALL, MNIST
 
 ROLES = (LINF_SMALL, LINF_LARGE, L2_SMALL, L2_LARGE)
 WORDS = {"adam": "attack", "steepest": "steepest descent"}
