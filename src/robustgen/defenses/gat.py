@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.data.images import check_images
-from robustgen.defenses.detectors.threshold import accepting_threshold
+from robustgen.defenses.threshold import accepting_threshold
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.protocols import Classifier

@@ -12,7 +12,7 @@ from robustgen.defenses.detectors.energy import EnergyDetector
 from robustgen.defenses.detectors.kd_bu import KDBUDetector
 from robustgen.defenses.detectors.lid import LIDDetector
 from robustgen.defenses.detectors.score_norm import ScoreNorm
-from robustgen.defenses.detectors.threshold import Rule, fit_threshold
+from robustgen.defenses.threshold import Rule, fit_threshold
 
 __all__ = [
     "DETECTORS",

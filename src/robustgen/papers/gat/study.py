@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from robustgen.defenses.detectors.threshold import accepting_threshold
+from robustgen.defenses.threshold import accepting_threshold
 from robustgen.errors import UserError
 from robustgen.evaluation.detection import accepted_logits, decide
 from robustgen.papers.gat.words import ATTACKS, BUDGET, MULTI, RULES, SHARE, attack_words

@@ -94,5 +94,5 @@ def _cost(study: Detection | None, *, papers: bool) -> Claim:
     attacks = needed if papers else (None, None)
     a, b = (study.passing(way, eps, attack) for way, attack in zip(WAYS, attacks, strict=True))
     accuracies = [(study.right(way) >= study.threshold(way)).mean() for way in WAYS]
-    note = f"Standard accuracies {accuracies[0]:.1%} and {accuracies[1]:.1%}"
+    note = f"standard accuracies {accuracies[0]:.1%} and {accuracies[1]:.1%}"
     return statement.decided(proportion_difference(a, b), f"{paired_note(a, b, methods(study, eps, *attacks))}; {note}")

@@ -141,7 +141,7 @@ def _generated(judge: str, ours: Synthesis | None, theirs: Synthesis | None) -> 
 
 def _generated_words(study: Synthesis, ours: np.ndarray, theirs: np.ndarray) -> str:
     shares = f"{ours.mean():.1%} against {theirs.mean():.1%} of {ours.size} images"
-    return f"{shares}, from the same Gaussian samples. {study.generator}"
+    return f"{shares}, from the same samples of {study.generator.removeprefix('from ')}"
 
 
 def _rubbish(ours: Synthesis | None, theirs: Synthesis | None) -> Claim:

@@ -172,7 +172,7 @@ def _panel(axes: Any, study: Detection, eps: float, curves: Sequence[Curve], pan
     axes.set_ylim(-3, 103)
     axes.set_ylabel("TPR, % of natural images" if panel == "detection" else "standard accuracy, %")
     words = _settings(study, eps, curves) if panel == "detection" else radius_words(str(study.arrays["norm"][0]), eps)
-    title(axes, f"{panel}: {words}\nn{UNBROKEN}={UNBROKEN}{n}; point: T of {100 * SHARE:g} % of validation images", 2.8)
+    title(axes, f"{panel}: {words}\nn{UNBROKEN}={UNBROKEN}{n}; point: T of {100 * SHARE:g} % of validation", 2.8)
     return table
 
 

@@ -83,7 +83,8 @@ def _panel(axes: Any, name: str, study: Synthesis, part: str, made_by: str, posi
         axis.set_major_locator(MaxNLocator(6, steps=(1, 2, 5, 10)))
     if 0 < min(map(len, values.values())) <= RUG:
         axes.tick_params(axis="x", pad=7)
-    title(axes, f"{name}, {which}: {numbers}\n{how if position == 0 else ''}", 3.4)
+    lines = [f"{name}, {which}: {numbers}", *(how.split("; ") if position == 0 else [])]
+    title(axes, "\n".join(lines), 3.4)
     return table
 
 

@@ -17,6 +17,9 @@ from robustgen.papers.gat.study import share
 SMALL = 8  # points of titles; a letter of theirs is about 1/17 inch wide
 FRAME = "framed: an independent classifier takes it for the class"
 UNBROKEN = "\u00a0"  # a space at which no line is wrapped
+JOINED = (
+    r"(?<=\d) (?=[a-z])|(?<=\beps) (?=\d)|(?<=update|pdates) (?=of)|(?<=\bof) (?=[\d.])"  # eps 0.1, 7 updates of 0.03
+)
 TENS, ONE_TWO_FIVE = (0.01, 0.1, 1, 10, 100), (2, 5, 10, 20, 50, 100)  # ticks of many and of few decades, %
 GAP, TEXT = 1.15, 0.3  # of an image's side: its share of the picture, the room for a text above it
 Line = tuple[object, ...]

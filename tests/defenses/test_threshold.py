@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from robustgen.defenses.detectors.threshold import accepting_threshold, fit_threshold
+from robustgen.defenses.threshold import accepting_threshold, fit_threshold
 from robustgen.errors import UserError
 
 RULES = {"g-mean": lambda tpr, fpr: np.sqrt(tpr * (1 - fpr)), "youden": lambda tpr, fpr: tpr - fpr}
