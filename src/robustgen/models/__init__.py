@@ -19,7 +19,9 @@ from robustgen.errors import UserError
 from robustgen.io import load_weights, save_weights
 
 ARCHITECTURES = (
+    "aae",
     "detectors",
+    "encoder_cnn",
     "igebm",
     "jem",
     "madry_cnn",
