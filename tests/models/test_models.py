@@ -54,7 +54,7 @@ def test_equal_networks_make_equal_files(model: nn.Module, file: Path) -> None:
 
 def test_unknown_architecture_is_named() -> None:
     with pytest.raises(
-        UserError, match=r"unknown architecture 'resnet1000'; known are detectors, igebm, .*, wide_resnet"
+        UserError, match=r"unknown architecture 'resnet1000'; known are aae, detectors, .*, wide_resnet"
     ):
         models.config_type("resnet1000")
 

@@ -3,7 +3,7 @@
 from robustgen.papers.base import Artifact, Paper
 
 ALIKE = " d1, images and intervals as in Table 1."
-BAND = "Bands are exact 95 % intervals over test images."
+BAND = "Points with bars: exact 95 % intervals over test images, where 95 % of validation images are accepted."
 
 PAPER = Paper(
     slug="gat",
