@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustgen.errors import UserError
-from robustgen.models.frozen_decoder import FrozenDecoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +91,14 @@ class Encoder(nn.Module):
             found.append(h)
         return found
 
+    def features(self, last: Tensor) -> Tensor:
+        """The last of the maps, flattened and after dropout, (G, N, D)."""
+        dropped: Tensor = F.dropout(last, self.dropout, self.training).unflatten(1, (self.groups, -1))
+        return dropped.transpose(0, 1).flatten(2)
+
     def forward(self, x: Tensor) -> Tensor:
         """Features (G, N, D) of x as in `maps`."""
-        last = F.dropout(self.maps(x)[-1], self.dropout, self.training)
-        return last.unflatten(1, (self.groups, -1)).transpose(0, 1).flatten(2)
+        return self.features(self.maps(x)[-1])
 
 
 class Decoder(nn.Module):
@@ -125,7 +128,8 @@ class Decoder(nn.Module):
         h = h.transpose(0, 1).flatten(1)[..., None, None]
         for convolution, norm in zip(self.convolutions, self.norms, strict=False):
             h = F.relu(norm(convolution(h)))
-        return torch.sigmoid(self.convolutions[-1](h)).unflatten(1, (self.groups, self.channels))
+        images: Tensor = torch.sigmoid(self.convolutions[-1](h)).unflatten(1, (self.groups, self.channels))
+        return images
 
     def member(self, k: int) -> nn.Sequential:
         """Decoder k as a separate network, z (N, M) -> images (N, C, S, S), weights copied, in the mode this is in."""
@@ -203,19 +207,8 @@ class AAE(nn.Module):
         return self.mean(features), self.log_variance(features)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Images (N, K, C, S, S) in [0, 1], G_k(z_k) of latents z (N, K, M); for many calls see `frozen`.
-
-        In eval mode, unless the decoders' weights ask for gradients, these are the frozen decoders' images.
-        """
-        asked = torch.is_grad_enabled() and any(weight.requires_grad for weight in self.decoder.parameters())
-        decoder = self.decoder if self.training or asked else self.frozen()
-        return cast(Tensor, decoder(z))
-
-    def frozen(self) -> FrozenDecoder:
-        """The decoders in eval mode as they are now, z (N, K, M) -> images (N, K, C, S, S), several times faster and
-        differentiable in z only; later changes of this network do not reach it.
-        """
-        return FrozenDecoder(self.decoder)
+        """Images (N, K, C, S, S) in [0, 1], G_k(z_k) of latents z (N, K, M); for inference see models/folded.py."""
+        return cast(Tensor, self.decoder(z))
 
     def discriminate(self, z: Tensor) -> Tensor:
         """Logits (N, K) of D(z_k), the probability that z_k of z (N, K, M) comes from the prior.

@@ -38,11 +38,12 @@ class EncoderCNN(nn.Module):
         self.fc = nn.Linear(self.encoder.width, config.classes)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Activations after each convolution (N, C_i, H_i, W_i), the last one ahead of dropout."""
-        return self.encoder.maps(x)
+        """Activations after each convolution (N, C_i, H_i, W_i), then those that the linear layer sees (N, D)."""
+        maps = self.encoder.maps(x)
+        return [*maps, self.encoder.features(maps[-1])[0]]
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.fc(self.encoder(x)[0]))
+        return cast(Tensor, self.fc(self.features(x)[-1]))
 
 
 Model = EncoderCNN
