@@ -161,3 +161,36 @@ def test_what_fails_in_the_comparison_of_detectors(gat: ModuleType) -> None:
     assert gat.Result(seconds, seconds, 0.0, 0.0).ratios == (4, 4)
     assert gat.Result(seconds, seconds, 0.0, 0.0).failures((3, 2)) == []
     assert len(gat.Result(seconds, seconds, float("nan"), float("nan")).failures((3, 6))) == 3
+
+
+@pytest.fixture(scope="module")
+def e_abs() -> Iterator[ModuleType]:
+    yield from load("e_abs")
+
+
+BRIEF = ["--repetitions", "1", "--images", "3", "--candidates", "60"]
+
+
+def test_ten_decoders_infer_what_one_network_does(
+    e_abs: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(e_abs.ASKED, "quick", (0.0, 0.0))
+    assert e_abs.main(BRIEF) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:16].strip() for line in lines if line.startswith((e_abs.OURS, e_abs.LOOP))] == [
+        e_abs.OURS,
+        e_abs.LOOP,
+    ]
+
+
+def test_other_losses_and_slow_inference_are_reported(
+    e_abs: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = e_abs.Single.decode
+    monkeypatch.setitem(e_abs.ASKED, "quick", (1e9, 0.0))
+    monkeypatch.setattr(e_abs.Single, "decode", lambda self, z: real(self, z) + 1e-6)
+    assert e_abs.main(BRIEF) == 1
+    text = capsys.readouterr().out
+    assert "FAILED: losses differ by more than 1e-08" in text
+    assert "FAILED: inference is" in text
+    assert "FAILED: scoring" not in text
