@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+PAPERS = ("adp", "robust-generative")  # two are enough to see the report wait for
 COPIED = ["Snakefile", "workflow", "profiles", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore", ".dvc/config"]
 
 # Writes every output of its stage. The content follows from the command line and from what the files it names hold,
@@ -150,8 +151,8 @@ def commit(project: Project) -> None:
 
 
 def prune(project: Project) -> None:
-    """Keep of params.yaml only what scale quick's report needs, two runs below each folder a stage depends on; make
-    the sources that stages depend on as stubs."""
+    """Keep of params.yaml only what scale quick's report of PAPERS needs, two runs below each folder a stage depends
+    on; make the sources that stages depend on as stubs."""
     from dvc.repo import Repo
 
     with Repo(str(project.root)) as repo:
@@ -162,7 +163,10 @@ def prune(project: Project) -> None:
             stage = waiting.pop()
             kept.add(stage.name)
             for dep in (os.path.relpath(dep.fs_path, project.root) for dep in stage.deps):
-                made = [dep] if dep in makers else sorted(path for path in makers if path.startswith(f"{dep}/"))[:2]
+                below = sorted(path for path in makers if path.startswith(f"{dep}/"))
+                if dep.endswith("/manifests"):
+                    below = [path for path in below if Path(path).stem in PAPERS]
+                made = [dep] if dep in makers else below[:2]
                 waiting += [makers[path] for path in made]
                 if not made:
                     stub(project.root / dep)
