@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from types import SimpleNamespace
 
 import torch
+from timing import rounds
 from torch import Tensor, nn
 
 from robustgen.defenses.e_abs import AnalysisBySynthesis, Candidates, Inferred, Loss, Options
@@ -131,22 +130,6 @@ def difference(model: AAE, x: Tensor, options: Options) -> float:
     ours = inferring([AnalysisBySynthesis(exact, options)], x)()
     theirs = inferring([AnalysisBySynthesis(Single(exact, k), options) for k in range(exact.num_classes)], x)()
     return float(((ours - theirs) / theirs).abs().max())
-
-
-def rounds(ways: dict[str, Callable[[], object]], repetitions: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each way, after one round to warm up; the first one changes each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for repetition in range(-1, repetitions):
-        first = repetition % len(names)
-        for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            ways[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if repetition >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in seconds.items()}
 
 
 @torch.no_grad()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
 import torch
 import torch.nn.functional as F
+from timing import rounds
 from torch import Tensor, nn
 
 from robustgen import models
@@ -126,22 +125,6 @@ def difference(detectors: Detectors, own: Tensor, others: Tensor) -> float:
     together = gradients_together(exact, own, others)
     pairs = zip(together, map(torch.stack, zip(*alone, strict=True)), strict=True)
     return max(float((a - b).abs().max()) for a, b in pairs)
-
-
-def rounds(ways: dict[str, Callable[[], object]], repetitions: int, device: torch.device) -> dict[str, float]:
-    """Median seconds of each way, after one round to warm up; the first one changes each round."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for repetition in range(-1, repetitions):
-        first = repetition % len(names)
-        for name in names[first:] + names[:first]:
-            start = time.perf_counter()
-            ways[name]()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if repetition >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: median(values) for name, values in seconds.items()}
 
 
 def compare(name: str, repetitions: int, device: torch.device) -> Result:

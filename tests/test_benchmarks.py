@@ -21,6 +21,7 @@ def load(name: str) -> Iterator[ModuleType]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)
         patch.setitem(sys.modules, spec.name, module)
         spec.loader.exec_module(module)
         yield module
