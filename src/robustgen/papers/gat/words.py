@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from robustgen.papers.words import NORMS, pixels, plural
@@ -20,23 +19,15 @@ BUDGETED = f"{BUDGET * 100:.0f} points of clean accuracy given up"
 RULES = {"adam": "Adam on δ", "steepest": "normalised steepest descent"}
 STARTS = {"image": "from the image", "random": "from random points"}
 
-
-@dataclass(frozen=True)
-class Kind:
-    """An attack on detection."""
-
-    name: str  # in tables
-
-
 ATTACKS = {
-    "classifier": Kind("classifier attack (Eq. 12)"),
-    "detector": Kind("detector attack (Eq. 14)"),
-    "combined16": Kind("combined attack (Eq. 16)"),
-    "combined17": Kind("combined attack (Eq. 17)"),
-    "ce": Kind("cross-entropy of the detectors' logits"),
-    "cw": Kind("CW margin of the detectors' logits"),
-    "multi-integrated": Kind("multi-targeted attack (Tramèr et al. 2020)"),
-    "multi-generative": Kind("multi-targeted attack (Tramèr et al. 2020)"),
+    "classifier": "classifier attack (Eq. 12)",
+    "detector": "detector attack (Eq. 14)",
+    "combined16": "combined attack (Eq. 16)",
+    "combined17": "combined attack (Eq. 17)",
+    "ce": "cross-entropy of the detectors' logits",
+    "cw": "CW margin of the detectors' logits",
+    "multi-integrated": "multi-targeted attack (Tramèr et al. 2020)",
+    "multi-generative": "multi-targeted attack (Tramèr et al. 2020)",
 }
 WORST = "the worst of all attacks"
 LOSSES = ("detector", "ce", "cw")  # of Figures 8 and 10

@@ -122,9 +122,7 @@ def _ways(shown: str, study: Detection | None, *, papers: bool) -> Claim:
     eps = trained_radius(study)
     needed = PAPERS_STRONGEST if papers else MULTI
     if study is None or eps is None or not made(study, *needed.values()):
-        return statement.missing(
-            f"both ways of detection under {', '.join(ATTACKS[name].name for name in needed.values())}"
-        )
+        return statement.missing(f"both ways of detection under {', '.join(ATTACKS[name] for name in needed.values())}")
     attacks = [needed[way] if papers else None for way in WAYS]
     a, b = (study.passing(way, eps, attack) for way, attack in zip(WAYS, attacks, strict=True))
     return statement.decided(proportion_difference(a, b), paired_note(a, b, methods(study, eps, *attacks)))
@@ -135,7 +133,7 @@ def _strongest(shown: str, study: Detection | None, way: str) -> Claim:
     papers = PAPERS_STRONGEST[way]
     statement = Statement(
         name=f"{slug}-strongest-attack-on-{way}",
-        text=f"{shown}: the {ATTACKS[papers].name} is (nearly) the strongest on {way} detection",
+        text=f"{shown}: the {ATTACKS[papers]} is (nearly) the strongest on {way} detection",
         source=source,
         quantity=f"FPR under the worst of all attacks − under this one, {AT}, {OF_IMAGES}",
         condition=NEARLY,
@@ -145,7 +143,7 @@ def _strongest(shown: str, study: Detection | None, way: str) -> Claim:
         return statement.missing(f"{way} detection under this attack and another one")
     a, b = study.passing(way, eps, None), study.passing(way, eps, papers)
     singly = ", ".join(
-        f"{ATTACKS[name].name}{' on ' + name.partition('-')[2] if name.startswith('multi') else ''} "
+        f"{ATTACKS[name]}{' on ' + name.partition('-')[2] if name.startswith('multi') else ''} "
         f"{study.passing(way, eps, name).mean():.1%}"
         for name in study.attacks(eps)
     )
@@ -171,7 +169,7 @@ def _losses(shown: str, study: Detection | None) -> Claim:
     passing = {name: study.accepted("generative", points[name]) >= threshold for name in LOSSES}
     papers, *others = passing.values()
     least = min((proportion_difference(papers, other) for other in others), key=lambda estimate: estimate.low)
-    note = ", ".join(f"{ATTACKS[name].name} {which.mean():.1%}" for name, which in passing.items())
+    note = ", ".join(f"{ATTACKS[name]} {which.mean():.1%}" for name, which in passing.items())
     return statement.decided(least, f"{note}. {methods(study, eps, *LOSSES)}")
 
 

@@ -72,7 +72,7 @@ class Curve:
 
     @property
     def name(self) -> str:
-        return f"{self.way}, {WORST if self.attack is None else ATTACKS[self.attack].name}"
+        return f"{self.way}, {WORST if self.attack is None else ATTACKS[self.attack]}"
 
 
 def mnist(path: Path, found: Measured) -> None:

@@ -100,7 +100,7 @@ def _absent(table: Table, shown: str, dataset: str) -> Iterator[Row]:
     for radius in RADII:
         yield from table.alone(shown, line_of(shown, radius, SOFTMAX, "PGD"), ERROR, dataset or shown)
         for way in WAYS:
-            line = budgeted(line_of(shown, radius, way, ATTACKS[MULTI[way]].name))
+            line = budgeted(line_of(shown, radius, way, ATTACKS[MULTI[way]]))
             yield from table.alone(shown, line, ERROR, dataset or shown)
 
 
@@ -153,7 +153,7 @@ def _attacked(
     for attack, point in points.items():
         if attack in MULTI.values() and attack != MULTI[way]:
             continue  # made for the other way; it counts among the worst
-        line, method = line_of(shown, radius, way, ATTACKS[attack].name), study.method(point)
+        line, method = line_of(shown, radius, way, ATTACKS[attack]), study.method(point)
         predicted, logit = study.attacked(way, point)
         passing = false_positive_rate(predicted, logit, study.labels, study.threshold(way))
         yield table.row(dataset, line, ERROR, passing, f"{method}; {fitted}", shown)
