@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -10,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -19,8 +21,10 @@ from dvc.parsing.interpolate import to_str
 from robustgen import models
 from robustgen.attacks.ball import ball_of
 from robustgen.cli import negated
-from robustgen.models import detectors
+from robustgen.models import aae, detectors, encoder_cnn
+from robustgen.papers.e_abs.study import AttackStudy
 from robustgen.stages.train_classifier import Options as TrainOptions
+from robustgen.training import aae as training
 from robustgen.training import classifier, dsm, ebm, gat
 from robustgen.training.classifier import Adversary
 
@@ -42,12 +46,15 @@ RUNS = [  # of the shards of an evaluation the first
     for values in EVERY_RUN
     if not (shard := SHARD.fullmatch(values[2])) or shard[2] == "000"
 ]
-PAPER_TRAININGS = [param for param in RUNS if param.values[:2] == ("paper", "train-classifier")]
+CLASSIFIERS = ("train-classifier", "train-classifier-tuned")
+PAPER_TRAININGS = [param for param in RUNS if param.values[0] == "paper" and param.values[1] in CLASSIFIERS]
 
 
 def command_of(family: str) -> str:
-    """The command of a family; `defend-none` is `defend` without its generative model, which would be a dependency."""
-    return family.removesuffix("-none")
+    """The command of a family; `defend-none` is `defend` without its generative model, which would be a dependency, and
+    `train-classifier-tuned` is `train-classifier` with one.
+    """
+    return family.removesuffix("-none").removesuffix("-tuned")
 
 
 def words(family: str, run: str, item: dict[str, Any]) -> list[str]:
@@ -172,6 +179,88 @@ def test_the_studies_of_gat_are_runs(scale: str) -> None:
     wanted |= {("train-gat", cifar.get(f"{name}_curve", cifar[name])) for name in ("small", "large")}
     assert len(wanted) > 20
     assert {(family, f"{scale}/gat/{name}") for family, name in wanted} <= runs
+
+
+MODELS_OF_E_ABS = {"cnn", "adv_linf", "adv_l2", "abs", "e_abs"}
+
+
+@pytest.mark.parametrize("scale", [scale for scale, family, _, _ in EVERY_RUN if family == "e-abs"])
+def test_the_studies_of_e_abs_are_runs(scale: str) -> None:
+    (item,) = (item for found, family, _, item in EVERY_RUN if (found, family) == (scale, "e-abs"))
+    runs = {SHARD.sub(r"\1", run) for _, family, run, _ in EVERY_RUN if family == "attack-synthesis"}
+    values = [value for section in item.values() for key, value in section.items() if key not in ("dataset", "labels")]
+    wanted = {name for value in values for name in ([value] if isinstance(value, str) else value)}
+    assert {f"{scale}/e-abs/{name}" for name in wanted} == {run for run in runs if run.startswith(f"{scale}/")}
+    choices = item.get("sensitivity", {"studies": [], "labels": []})
+    assert len(choices["studies"]) == len(choices["labels"])
+
+
+@pytest.mark.parametrize("scale", [scale for scale, family, _, _ in EVERY_RUN if family == "e-abs"])
+def test_the_models_of_a_comparison_are_attacked_alike(scale: str) -> None:
+    """The attacks of a classifier are among those of the autoencoders, and all see the same number of images."""
+    items = {run: item for found, family, run, item in EVERY_RUN if (found, family) == (scale, "attack-synthesis")}
+    (sections,) = (item for found, family, _, item in EVERY_RUN if (found, family) == (scale, "e-abs"))
+    for section in (each for each in sections.values() if set(each) >= MODELS_OF_E_ABS):
+        attacks, images = {}, set()
+        for key in MODELS_OF_E_ABS:
+            name = f"{scale}/e-abs/{section[key]}"
+            shards = [item for run, item in items.items() if re.fullmatch(rf"{name}(\.\d{{3}})?", run)]
+            images.add(sum(item["images"] for item in shards))
+            lists = {key: shards[0][key] for key in ("attack", "norm", "eps", "steps", "restarts")}
+            count = max(map(len, lists.values()))
+            attacks[key] = set(zip(*(each * count if len(each) == 1 else each for each in lists.values()), strict=True))
+        assert attacks["cnn"] == attacks["adv_linf"] == attacks["adv_l2"]
+        assert attacks["cnn"] <= attacks["abs"] == attacks["e_abs"]
+        assert len(images) == 1
+
+
+def test_the_training_curves_that_e_abs_reads_are_runs() -> None:
+    runs = {run for _, family, run, _ in EVERY_RUN if family == "train-autoencoder"}
+    attacked = [(scale, item) for scale, family, _, item in EVERY_RUN if family == "attack-synthesis"]
+    for scale, item in attacked:
+        if item["arch"] == "aae":
+            study = AttackStudy("study", {"config": np.array(json.dumps(item))})
+            assert f"{scale}/e-abs/{study.model}" in runs
+
+
+PAPER_AUTOENCODERS = [param for param in RUNS if param.values[:2] == ("paper", "train-autoencoder")]
+
+
+@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_AUTOENCODERS)
+def test_one_epoch_of_every_autoencoder_of_the_paper(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
+    """On twenty random images, two of each class: Table 9's maps, Sec. 4.3's recipe."""
+    options = parse(family, words(family, run, item))
+    config, recipe = options.model, options.recipe
+    simple = "mnist" in run
+    assert encoder_cnn.encoder_sizes(config) == ([28, 14, 7, 4, 3] if simple else [32, 16, 8, 4, 1])
+    assert aae.decoder_sizes(config) == ([1, 4, 11, 25, 28, 28] if simple else [1, 4, 8, 16, 32, 32])
+    assert (recipe.epochs, recipe.noise) == (800 if "svhn" in run else 500, 0.2 if simple else 0.01)
+    assert (recipe.batch, recipe.lr, recipe.halve_every, recipe.beta, recipe.gamma) == (512, 1e-3, 200, 1, 10)
+    torch.manual_seed(0)
+    model = aae.AAE(config)
+    x = torch.rand(20, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(0))
+    images = classifier.Images(x, torch.arange(20) % config.classes)
+    trained, curve = training.train_autoencoder(
+        model, images, images, replace(recipe, epochs=1, batch=20, check_every=1)
+    )
+    assert (curve[0].cross_entropy > 0) == config.shared
+    assert (curve[0].discriminator > 0) == config.adversarial
+    assert all(not torch.equal(p, old) for p, old in zip(trained.parameters(), model.parameters(), strict=True))
+
+
+def test_the_cnn_of_e_abs_has_the_encoder_of_its_autoencoder() -> None:
+    networks = {
+        (family, run): item["model"] for scale, family, run, item in EVERY_RUN if "/e-abs/" in run and "model" in item
+    }
+    found = 0
+    for (family, run), network in networks.items():
+        if family in CLASSIFIERS:
+            autoencoder = networks["train-autoencoder", f"{run.rpartition('/')[0]}/e-abs"]
+            shared = set(network) - {"arch"}
+            assert {f"encoder_{name}" for name in ("channels", "kernels", "strides", "paddings")} <= shared
+            assert {key: network[key] for key in shared} == {key: autoencoder[key] for key in shared}
+            found += 1
+    assert found >= 3 * (4 + 2)  # data sets of the scales paper and desktop
 
 
 def test_paper_trains_the_papers_networks() -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from robustgen.seeding import BatchStream, ImageRandomness, ImageStreams, derive, generator
+from robustgen.seeding import BatchStream, ImageRandomness, ImageStreams, derive, generator, seeded
 
 
 def test_derived_seeds_differ_by_path_and_fit_a_generator() -> None:
@@ -74,3 +74,37 @@ def test_foreign_code_draws_per_image() -> None:
 def test_draw_without_the_batch_is_an_error(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="no batch of 3 images"), ImageRandomness(ImageStreams(0, range(3))):
         torch.rand(shape)
+
+
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_inside_seeded_the_global_draws_are_the_seed_s(device: str) -> None:
+    """Whatever was drawn before; what is drawn after does not know of it, an error inside or not."""
+    ones = torch.ones(50, device=device)
+
+    def dropped() -> torch.Tensor:
+        return torch.nn.functional.dropout(ones, 0.5)
+
+    def failing() -> None:
+        with seeded(ones.device, 9):
+            dropped()
+            raise ZeroDivisionError
+
+    dropped()
+    torch.manual_seed(3)
+    expected = dropped(), dropped()
+    found = []
+    torch.manual_seed(3)
+    for _ in range(2):
+        with seeded(ones.device, 8):
+            found.append(dropped())
+        with pytest.raises(ZeroDivisionError):
+            failing()
+        found.append(dropped())
+    assert torch.equal(found[0], found[2])
+    assert torch.equal(found[1], expected[0])
+    assert torch.equal(found[3], expected[1])
+    with seeded(ones.device, 9):
+        assert not torch.equal(dropped(), found[0])

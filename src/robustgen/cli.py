@@ -15,6 +15,7 @@ STAGES = {
     "train-ebm": "train an energy-based model with persistent Langevin chains",
     "train-ncsn": "train a score network by denoising score matching",
     "train-gat": "train one detector a class against its own adversary (GAT)",
+    "train-autoencoder": "train the autoencoders that E-ABS and ABS classify with",
     "train-joint": "train a classifier that is an energy-based model too: JEM, IGEBM",
     "attack": "attack a classifier and write the adversarial images",
     "detect": "fit detectors of adversarial images and score the test images",
@@ -29,6 +30,7 @@ STAGES = {
     "density": "densities of 1-D and 2-D data, learned by adversarial and by ordinary training",
     "attack-detectors": "attack every class' detector on its own, over a list of attacks",
     "defend-detectors": "attack a classifier with detectors, and detectors that classify, over a grid of attacks",
+    "attack-synthesis": "attack analysis by synthesis (E-ABS, ABS), or a classifier, over a list of attacks",
     "distort": "the smallest L2 change that evades detectors, by binary search",
     "synthesize": "images that raise a class' logit: from natural images, from Gaussians, from noise",
     "dynamics": "what Langevin dynamics do: samples, chaos, distance to the data, time",
@@ -36,6 +38,7 @@ STAGES = {
     "stochastic-security": "tables, figures and claims of Hill, Mitchell & Zhu 2021",
     "adp": "tables, figures and claims of Yoon, Hwang & Lee 2021",
     "gat": "tables, figures and claims of Yin, Kolouri & Rohde 2020",
+    "e-abs": "tables, figures and claims of Ju & Wagner 2020",
     "report": "one HTML page with everything a scale produced",
 }
 TOOLS = {

@@ -6,7 +6,8 @@ A stream is seeded by (seed, image index), so an image meets the same draws in a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,22 @@ def derive(seed: int, *path: int | str) -> int:
 def generator(seed: int, *path: int | str) -> torch.Generator:
     """A CPU generator for the stream named by `path` below `seed`."""
     return torch.Generator().manual_seed(derive(seed, *path))
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside, the global generator of `device` starts at `seed`, for dropout; after, it is where it was."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        source = torch.cuda.default_generators[index]
+    else:
+        source = torch.default_generator
+    state = source.get_state()
+    source.manual_seed(seed)
+    try:
+        yield
+    finally:
+        source.set_state(state)
 
 
 class ImageStreams:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustgen.attacks.base import ascend
+from robustgen.attacks.ascent import ascend
 from robustgen.attacks.classifier_pgd import ClassifierPgd
 from robustgen.attacks.objectives import cross_entropy
 from robustgen.seeding import ImageStreams, derive

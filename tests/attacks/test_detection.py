@@ -15,7 +15,6 @@ from robustgen.attacks.ball import BALLS, Norm
 from robustgen.attacks.detection import (
     ATTACKS,
     DetectionAttack,
-    accepted,
     candidates,
     check_attack,
     combined16,
@@ -25,7 +24,7 @@ from robustgen.attacks.detection import (
     targeted,
 )
 from robustgen.attacks.first_order import RULES, Rule
-from robustgen.attacks.objectives import best_other
+from robustgen.attacks.objectives import accepted, best_other
 from robustgen.errors import UserError
 from robustgen.models.detectors import Config, Detectors
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from robustgen.attacks.ascent import ascend
 from robustgen.attacks.ball import L2, Ball, Linf, ball_of
-from robustgen.attacks.base import ascend
 from robustgen.attacks.first_order import RULES, Rule, better, check_ascent, check_rule, climb, climb_best
 from robustgen.attacks.objectives import margin
 from robustgen.errors import UserError

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustgen.attacks.ascent import ascend
 from robustgen.attacks.ball import Linf
-from robustgen.attacks.base import ascend
 from robustgen.attacks.he_pgd import HePGD
 from robustgen.models.energy import energy
 from robustgen.seeding import ImageStreams

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from robustgen.attacks.ball import ball_of
 from robustgen.attacks.following import Following, Synthesis, Task
 from robustgen.attacks.minimal import Nearest
-from robustgen.attacks.synthesis import ATTACKS, Options, Outcome, check_attack, confirmed, run_attack, settled
+from robustgen.attacks.synthesis import (
+    ATTACKS,
+    Options,
+    Outcome,
+    check_attack,
+    confirmed,
+    fresh_logits,
+    run_attack,
+    settled,
+)
 from robustgen.defenses.e_abs import AnalysisBySynthesis
 from robustgen.defenses.e_abs import Options as Inference
 from robustgen.errors import UserError
@@ -343,6 +352,21 @@ def test_confirmation_has_streams_of_its_own() -> None:
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("network", [Linear(), synthesis(0.5, variational=True)], ids=["linear", "synthesis"])
+def test_fresh_logits_are_the_images_own(network: nn.Module) -> None:
+    x, y = images(network, 12)
+    logits = fresh_logits(network, x, range(12), runs=2)
+    assert logits.shape == (12, K)
+    assert not logits.requires_grad
+    assert torch.equal(confirmed(network, x, y, range(12), runs=2), logits.argmax(1) != y)
+    torch.testing.assert_close(fresh_logits(network, x[3:5], [3, 4], runs=2), logits[3:5])
+    if isinstance(network, Linear):
+        assert torch.equal(logits, network(x))
+    else:
+        often = [fresh_logits(network, x, range(12), runs=200, seed=seed) for seed in (0, 1)]
+        assert (often[0] - often[1]).abs().mean() < 0.3 * (logits - often[1]).abs().mean()
+
+
 def test_boundary_starts_at_given_images_and_gives_up_without_an_error() -> None:
     network = Linear()
     x, y = images(network, 12)
@@ -427,3 +451,6 @@ def test_options_that_make_no_attack_are_refused() -> None:
     for wrong in ({"iterations": -1}, {"runs": 0}, {"draws": 0}):
         with pytest.raises(UserError, match="an attacker needs"):
             Following(network, range(N), **wrong)
+    for wrong in ({"follow": -1}, {"runs": 0}, {"draws": 0}):
+        with pytest.raises(UserError, match="an attacker needs"):
+            Options(**wrong)  # type: ignore[arg-type]

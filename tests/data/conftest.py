@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import hashlib
+import json
 import pickle
 import urllib.error
 import urllib.request
@@ -193,5 +194,71 @@ def make_imagenet() -> Callable[..., None]:
             for wnid, shade in (shades | others).items():
                 for number in range(count):
                     picture(root / name / part / wnid / f"{wnid}_{number}.JPEG", shade, (60, 40))
+
+    return make
+
+
+GERMAN = (1, 2, 3, 4, 9, 12, 13, 14, 17, 25, 38)  # the GTSRB classes of the made SuperTraffic-10
+
+
+def table(file: Path, rows: list[tuple[str, tuple[int, int], int]]) -> None:
+    """A table of GTSRB or BTS with a row (name, (width, height), class) per frame."""
+    lines = ["Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"]
+    lines += [f"{name};{w};{h};5;5;{w - 5};{h - 5};{number}" for name, (w, h), number in rows]
+    file.write_text("\n".join(lines) + "\n")
+
+
+def frames(folder: Path, number: int, tracks: int, sizes: list[tuple[int, int]], shade: int) -> None:
+    """A class folder as GTSRB and BTS have them: `tracks` physical signs, each in frames of the given sizes."""
+    named = [(f"{t:05d}_{f:05d}.ppm", size, number) for t in range(tracks) for f, size in enumerate(sizes)]
+    for name, size, _ in named:
+        picture(folder / f"{number:05d}" / name, shade, size)
+    table(folder / f"{number:05d}" / f"GT-{number:05d}.csv", named)
+
+
+def photos(root: Path, part: str, boxes: list[tuple[str, list[float], bool]]) -> None:
+    """DFG's part: one photo of 200x100 pixels, grey level 40, with (code, COCO box, ignore) annotations."""
+    picture(root / "JPEGImages" / f"{part}.png", 40, (200, 100))
+    codes = sorted({code for code, _, _ in boxes})
+    found = {
+        "images": [{"id": 7, "file_name": f"{part}.png", "width": 200, "height": 100}],
+        "categories": [{"id": number, "name": code, "supercategory": "sign"} for number, code in enumerate(codes)],
+        "annotations": [
+            {"id": number, "image_id": 7, "category_id": codes.index(code), "bbox": box, "ignore": ignore}
+            for number, (code, box, ignore) in enumerate(boxes)
+        ],
+    }
+    file = root / "DFG-tsd-annot-json" / f"{part}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(found))
+
+
+@pytest.fixture
+def make_supertraffic() -> Callable[..., None]:
+    """make(root): the raw layouts of GTSRB, BTS and DFG, small.
+
+    GTSRB: eleven classes of four tracks, three frames each of which the first is 31 pixels wide, shade 10 times the
+    class's place; two test frames a class. The last class has one track less. BTS: yield (00019) and a sign of its
+    own (00045). DFG: two yields, one ignored, and a sign of its own.
+    """
+
+    def make(root: Path) -> None:
+        german, belgian = root / "gtsrb" / "GTSRB", root / "BelgiumTSC"
+        rows = []
+        for place, number in enumerate(GERMAN):
+            sizes = [(31, 40), (32, 32), (50, 45)]
+            frames(german / "Final_Training" / "Images", number, 3 if number == 38 else 4, sizes, 10 * place)
+            for copy in range(2):
+                name = f"{2 * place + copy:05d}.ppm"
+                picture(german / "Final_Test" / "Images" / name, 10 * place, (40, 35))
+                rows.append((name, (40, 35), number))
+        table(root / "gtsrb" / "GT-final_test.csv", rows)
+        for part in ("Training", "Testing"):
+            frames(belgian / part, 19, 2, [(90, 80)], 200)
+            frames(belgian / part, 45, 1, [(90, 80)], 220)
+            boxes = [("II-1", [50.0, 20.0, 60.0, 50.0], False), ("II-1", [0.0, 0.0, 40.0, 40.0], True)]
+            photos(
+                root / "DFG", {"Training": "train", "Testing": "test"}[part], [*boxes, ("III-6", [5, 5, 9, 9], False)]
+            )
 
     return make

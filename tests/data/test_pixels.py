@@ -77,6 +77,17 @@ def test_unequal_frames_need_a_size(tmp_path: Path, save_picture: Callable[..., 
     assert draw(part, [1, 0], size=8)[:, 0, 0, 0].tolist() == [9, 1]
 
 
+def test_boxes_are_cut_out_before_resizing(tmp_path: Path, random: np.random.Generator) -> None:
+    pixels = random.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    files, boxes = (tmp_path / "a.png",) * 2, np.array([[3, 4, 13, 14], [20, 10, 30, 20]])
+    part = Part(images=files, labels=np.zeros(2, dtype=np.int64), boxes=boxes)
+    found = draw(part, [1, 0])
+    np.testing.assert_array_equal(found[0], pixels.transpose(2, 0, 1)[:, 10:20, 20:30])
+    np.testing.assert_array_equal(found[1], pixels.transpose(2, 0, 1)[:, 4:14, 3:13])
+    assert draw(part, [0], size=5).shape == (1, 3, 5, 5)
+
+
 def test_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     part = Part(images=(tmp_path / "bad.png",), labels=np.zeros(1, dtype=np.int64))

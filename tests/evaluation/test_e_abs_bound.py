@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from robustgen.defenses.e_abs import Options
 from robustgen.errors import UserError
-from robustgen.evaluation.e_abs_bound import estimate_bound, lower_bound
+from robustgen.evaluation.e_abs_bound import Bounds, lower_bound
 
 K, M, SHAPE, BETA = 4, 2, (1, 4, 4), 0.1
 OPTIONS = Options(candidates=200, iterations=500, encoder=False, beta=BETA, variational=True)
@@ -94,12 +94,34 @@ def test_inference_finds_the_bound_that_closed_forms_give() -> None:
     x, y = images(model)
     distances = model.losses(x, 0.0).clamp_min(0).sqrt()
     exact = lower_bound(model.losses(x), model.residuals(x).gather(1, y[:, None])[:, 0], distances, y)
-    found = estimate_bound(model, x, y, OPTIONS)
+    found = Bounds(model, OPTIONS)(x, y)
     np.testing.assert_allclose(found.eps, exact.eps, rtol=1e-3)
     assert found.nearest.tolist() == exact.nearest.tolist()
     size = math.prod(SHAPE)
-    mean = estimate_bound(model, x, y, Options(**{**vars(OPTIONS), "cost": "mean", "beta": BETA / size}))
+    mean = Bounds(model, Options(**{**vars(OPTIONS), "cost": "mean", "beta": BETA / size}))(x, y)
     np.testing.assert_allclose(mean.eps, exact.eps, rtol=1e-3)
+
+
+def test_bounds_of_an_image_are_the_same_in_any_batch_and_candidates_are_made_once() -> None:
+    model = Linear()
+    x, y = images(model)
+    decoded: list[int] = []
+    real = model.decode
+
+    def counted(z: Tensor) -> Tensor:
+        decoded.append(len(z))
+        return real(z)
+
+    model.decode = counted  # type: ignore[method-assign]
+    bounds = Bounds(model, OPTIONS)
+    whole = bounds(x, y)
+    made = 2 * OPTIONS.candidates  # with and without the regulariser
+    assert sum(decoded) >= made
+    decoded.clear()
+    parts = [bounds(x[rows], y[rows]) for rows in (slice(1), slice(1, 12))]
+    np.testing.assert_allclose(np.concatenate([part.eps for part in parts]), whole.eps)
+    assert [reason for part in parts for reason in part.reasons] == list(whole.reasons)
+    assert max(decoded) < 64 <= OPTIONS.candidates
 
 
 def test_formula_and_condition() -> None:

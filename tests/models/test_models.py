@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 from pathlib import Path
@@ -127,3 +128,28 @@ def test_evaluating_restores_after_an_error() -> None:
         fail()
     assert seen == [False, False, False]
     assert [m.training for m in model.modules()] == [True, True, False]
+
+
+def test_frozen_asks_for_no_gradient_and_restores_after_an_error() -> None:
+    model = nn.Linear(2, 1)
+    model.bias.requires_grad_(False)
+    x = torch.ones(1, 2, requires_grad=True)
+
+    def fail() -> None:
+        with models.frozen(model):
+            model(x).sum().backward()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert x.grad is not None
+    assert torch.equal(x.grad, model.weight)
+    assert model.weight.grad is None
+    assert (model.weight.requires_grad, model.bias.requires_grad) == (True, False)
+
+
+def test_options_that_differ_are_named_with_their_values() -> None:
+    assert models.differing(CONFIG, dataclasses.replace(CONFIG)) == ""
+    other = dataclasses.replace(CONFIG, width=5, mean=(0.4,))
+    assert models.differing(CONFIG, other) == "width 2, mean (0.3,)"
+    assert models.differing(CONFIG, models.config_type("madry_cnn")(size=16)) == "arch resnet10"

@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from robustgen import cli, io
 from robustgen.cli import main
 
 DATA = "--data data/images/tiny.npz"
@@ -114,3 +116,22 @@ def fail(capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def run(
+    request: pytest.FixtureRequest, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], dict[str, np.ndarray]]:
+    """run(options): the arrays that the stage which the test module names `STAGE` writes to out.npz.
+
+    It runs in a folder that holds what `built` does, which the module makes anew where it needs another project.
+    """
+    for file in built.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    monkeypatch.chdir(tmp_path)
+
+    def call(options: str) -> dict[str, np.ndarray]:
+        cli.run(request.module.STAGE, shlex.split(f"{options} --out out.npz"))
+        return io.load_arrays("out.npz")
+
+    return call

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustgen import cli, io, models
+from robustgen import models
 from robustgen.attacks.ball import Linf
 from robustgen.data import load_split
 from robustgen.errors import UserError
@@ -20,6 +19,7 @@ from robustgen.seeding import ImageStreams, derive
 from robustgen.stages import attack_detectors as stage
 from robustgen.stages import evaluation
 
+STAGE = "attack-detectors"
 MEMBER: dict[str, Any] = {"size": 8, "channels": 1, "widths": (2, 4), "hidden": 8}
 NETWORKS = "--classifier f.safetensors --detectors bank.safetensors"
 BASE = f"{NETWORKS} --data data.npz --images 7 --batch 3 --seed 2"
@@ -52,20 +52,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     write_data(root / "data.npz")
     write_data(root / "wide.npz", size=16)
     return root
-
-
-@pytest.fixture
-def run(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, np.ndarray]]:
-    """run(options): the arrays that the stage writes, in a folder that holds what `built` does."""
-    for file in built.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-
-    def call(options: str) -> dict[str, np.ndarray]:
-        cli.run("attack-detectors", shlex.split(f"{options} --out out.npz"))
-        return io.load_arrays("out.npz")
-
-    return call
 
 
 def test_file_is_what_it_says(run: Callable[[str], dict[str, np.ndarray]]) -> None:

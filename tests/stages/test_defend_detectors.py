@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from functools import partial
 from itertools import product
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustgen import cli, io, models
+from robustgen import models
 from robustgen.attacks import first_order
 from robustgen.attacks.detection import ATTACKS, DetectionAttack
 from robustgen.attacks.objectives import LOSSES
@@ -25,6 +24,7 @@ from robustgen.models.madry_cnn import Config
 from robustgen.stages import defend_detectors as stage
 from robustgen.stages import evaluation
 
+STAGE = "defend-detectors"
 MEMBER: dict[str, Any] = {"size": 8, "channels": 1, "widths": (2, 4), "hidden": 8}
 NETWORKS = "--classifier f.safetensors --detectors bank.safetensors --rival rival.safetensors"
 BASE = f"{NETWORKS} --data data.npz --images 7 --batch 3 --seed 2"
@@ -71,20 +71,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     softmax.fc.bias.data.fill_(np.inf)  # type: ignore[union-attr, operator]
     models.save(root / "spoilt-f.safetensors", softmax)
     return root
-
-
-@pytest.fixture
-def run(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, np.ndarray]]:
-    """run(options): the arrays that the stage writes, in a folder that holds what `built` does."""
-    for file in built.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-
-    def call(options: str) -> dict[str, np.ndarray]:
-        cli.run("defend-detectors", shlex.split(f"{options} --out out.npz"))
-        return io.load_arrays("out.npz")
-
-    return call
 
 
 def test_file_is_what_it_says(run: Callable[[str], dict[str, np.ndarray]]) -> None:

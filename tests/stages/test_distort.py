@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustgen import cli, io, models
+from robustgen import models
 from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.models.detectors import from_classifier
@@ -20,6 +19,7 @@ from robustgen.models.madry_cnn import Config
 from robustgen.stages import distort as stage
 from robustgen.stages import evaluation
 
+STAGE = "distort"
 SEARCH = "--search.depth 3 --search.steps 8 --search.alpha 0.15"
 BASE = f"--detectors bank.safetensors --data data.npz --images 7 --batch 3 {SEARCH}"
 
@@ -51,20 +51,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     classifier.fc.bias.data.fill_(np.nan)  # type: ignore[union-attr, operator]
     models.save(root / "spoilt.safetensors", from_classifier(classifier, range(4), 4))
     return root
-
-
-@pytest.fixture
-def run(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, np.ndarray]]:
-    """run(options): the arrays that the stage writes, in a folder that holds what `built` does."""
-    for file in built.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-
-    def call(options: str) -> dict[str, np.ndarray]:
-        cli.run("distort", shlex.split(f"{options} --out out.npz"))
-        return io.load_arrays("out.npz")
-
-    return call
 
 
 def logits(images: torch.Tensor) -> np.ndarray:

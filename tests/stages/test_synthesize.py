@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustgen import cli, io, models
+from robustgen import models
 from robustgen.attacks.ball import L2, Linf
 from robustgen.attacks.first_order import climb
 from robustgen.data import load_split
@@ -21,6 +20,7 @@ from robustgen.models.detectors import Detectors
 from robustgen.models.madry_cnn import Config
 from robustgen.seeding import ImageStreams, derive
 
+STAGE = "synthesize"
 MEMBER: dict[str, Any] = {"size": 8, "channels": 1, "widths": (2, 4), "hidden": 8}
 OTHERS = "--data data.npz --judge judge.safetensors --images 7 --batch 12 --seed 2"
 SHIFT = "--per-class 2 --norm linf l2 --eps 0.2 1/2 --steps 3 --alpha 0.1 0.25"
@@ -59,20 +59,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     write_data(root / "data.npz")
     write_data(root / "wide.npz", size=16)
     return root
-
-
-@pytest.fixture
-def run(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """run(options): the arrays that the stage writes, in a folder that holds what `built` does."""
-    for file in built.iterdir():
-        (tmp_path / file.name).symlink_to(file)
-    monkeypatch.chdir(tmp_path)
-
-    def call(options: str) -> dict[str, np.ndarray]:
-        cli.run("synthesize", shlex.split(f"{options} --out out.npz"))
-        return io.load_arrays("out.npz")
-
-    return call
 
 
 def shapes(outputs: int, shifts: int, images: int, generated: int, noises: int) -> dict[str, tuple[int, ...]]:

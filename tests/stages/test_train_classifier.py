@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import csv
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from robustgen import models
 from robustgen.io import load_weights
+from robustgen.stages import train_classifier as stage
 from robustgen.training.checkpoint import FOLDER, Checkpoint
 
 OUT = "models/natural.safetensors"
@@ -34,6 +38,11 @@ main(sys.argv[1:])
 """
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
 def test_model_and_curve(tiny: Path) -> None:
     model = models.load(OUT)
     assert model.num_classes == 4
@@ -41,8 +50,7 @@ def test_model_and_curve(tiny: Path) -> None:
     assert header["architecture"] == "resnet10"
     assert header["classes"] == [f"quarter {k}" for k in range(4)]
     assert header["training"]["epochs"] == 4
-    with (tiny / "results/curves/natural.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tiny / "results/curves/natural.csv")
     assert list(rows[0]) == ["epoch", "loss", "clean_accuracy", "robust_accuracy"]
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
@@ -118,6 +126,16 @@ def test_changed_option_does_not_resume_a_foreign_state(
     assert len(list(FOLDER.iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("arch", "modules"),
+    [("resnet10", {"models.resnet10"}), ("encoder_cnn", {"models.encoder_cnn", "models.aae"})],
+)
+def test_a_checkpoint_belongs_to_all_modules_that_make_the_network(arch: str, modules: set[str]) -> None:
+    found = stage.sources(models.build(models.config_type(arch)()))
+    assert set(found) - set(stage.SOURCES) == modules
+    assert all(find_spec(f"robustgen.{name}") for name in found)
+
+
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -147,3 +165,75 @@ def test_what_the_user_can_mend(
 def test_missing_data(stage_commands: dict[str, str], fail: Callable[[str], str]) -> None:
     message = fail(f"{stage_commands[OUT]} --data data/images/none.npz")
     assert "array file not found: data/images/none.npz" in message
+
+
+def test_fine_tuning_starts_at_the_weights_of_the_other(
+    tiny: Path, stage_commands: dict[str, str], succeed: Callable[[str], None]
+) -> None:
+    """It goes on from them, batch-norm statistics and all, and leaves their file as it is."""
+    before = (tiny / OUT).read_bytes()
+    tuned = f"{stage_commands[OUT]} --out own/tuned.safetensors --curve own/tuned.csv --recipe.epochs 1"
+    succeed(f"{tuned} --init {OUT} --recipe.lr 1e-12 --recipe.weight-decay 0")
+    start, model = models.load(OUT), models.load("own/tuned.safetensors")
+    for name, weight in start.named_parameters():
+        torch.testing.assert_close(model.get_parameter(name), weight, atol=1e-8, rtol=0)
+    counted = [int(each.state_dict()["bn1.num_batches_tracked"]) for each in (start, model)]
+    assert counted[1] - counted[0] == 4  # the batches of an epoch
+    assert (tiny / OUT).read_bytes() == before
+    first = float(rows_of(tiny / "results/curves/natural.csv")[0]["loss"])
+    assert float(rows_of(tiny / "own/tuned.csv")[0]["loss"]) < first / 2
+    succeed(f"{tuned} --init {OUT} --init-arch resnet10")
+    assert models.load("own/tuned.safetensors").num_classes == 4
+
+
+def test_killed_fine_tuning_resumes_to_the_same_bytes_unless_its_start_changed(
+    built: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage_commands: dict[str, str],
+    succeed: Callable[[str], None],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(built / "data")
+    shutil.copy(built / OUT, "start.safetensors")
+    command = f"{stage_commands[OUT]} --init start.safetensors"
+    done = subprocess.run([sys.executable, "-c", KILLED, *shlex.split(command)], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    state = {path: path.read_bytes() for path in FOLDER.iterdir()}
+    succeed(command)
+    assert "resuming after epoch 2 of 4" in capsys.readouterr().err
+    resumed = Path(OUT).read_bytes()
+    succeed(command)
+    assert Path(OUT).read_bytes() == resumed != (built / OUT).read_bytes()
+    for path, content in state.items():
+        path.write_bytes(content)
+    shutil.copy(built / "models/judge.safetensors", "start.safetensors")
+    succeed(command)
+    assert "resuming" not in capsys.readouterr().err
+    assert Path(OUT).read_bytes() != resumed
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--init models/none.safetensors", "classifier not found: models/none.safetensors; make it with "),
+        ("--init data/images/tiny.npz", "data/images/tiny.npz is not a readable safetensors file"),
+        (f"--init {OUT} --init-arch vgg", f"{OUT} holds a resnet10, not the vgg that was asked for"),
+        (
+            f"--init {OUT} --model.width 5 --model.mean 0.4",
+            "holds a classifier of width 4, mean (0.3,), unlike the one",
+        ),
+        (
+            f"--init {OUT} --model.arch madry_cnn --model.hidden 8",
+            "holds a classifier of arch resnet10, unlike the one",
+        ),
+    ],
+)
+def test_what_cannot_be_gone_on_from(
+    options: str, message: str, stage_commands: dict[str, str], fail: Callable[[str], str]
+) -> None:
+    command = stage_commands[OUT].replace("--model.width 4", "") if "madry_cnn" in options else stage_commands[OUT]
+    assert message in fail(f"{command} --recipe.epochs 1 --out own/x.safetensors --curve own/x.csv {options}")
+    assert not Path("own/x.safetensors").exists()

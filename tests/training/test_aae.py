@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustgen.errors import UserError
 from robustgen.models.aae import AAE, Config
-from robustgen.seeding import derive, generator
+from robustgen.seeding import derive, generator, seeded
 from robustgen.training import aae
 from robustgen.training.aae import (
     Batch,
@@ -314,7 +314,7 @@ def test_the_discriminator_s_step_leaves_the_autoencoder(monkeypatch: pytest.Mon
         if name.startswith("discriminator"):
             assert torch.equal(held["state"][name], start.state_dict()[name])
     fresh = copy.deepcopy(start).train()
-    with aae.seeded(torch.device("cpu"), derive(RECIPE.seed, "dropout", 0)):
+    with seeded(torch.device("cpu"), derive(RECIPE.seed, "dropout", 0)):
         _, z = autoencoder_terms(fresh, Feed(TRAIN, fresh, RECIPE).batch(0), RECIPE)
     torch.testing.assert_close(held["z"], z.detach())
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,25 @@ from torch import Tensor, nn
 
 from robustgen import models
 from robustgen.errors import UserError
+from robustgen.models import encoder_cnn
 from robustgen.models.resnet10 import Config
 from robustgen.options import recorded
+from robustgen.seeding import derive
 from robustgen.training import classifier
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Adversary, Epoch, Images, Recipe, augment, train_classifier
 
 CONFIG = Config(size=8, channels=3, classes=4, width=4)
+DROPPING = encoder_cnn.Config(
+    size=8,
+    channels=3,
+    classes=4,
+    encoder_channels=(6, 8),
+    encoder_kernels=(3, 4),
+    encoder_strides=(2, 1),
+    encoder_paddings=(1, 0),
+    dropout=0.4,
+)
 ADVERSARY = Adversary(eps=16 / 255, alpha=8 / 255, steps=2)
 RECIPE = Recipe(epochs=4, batch=16, lr=0.01, milestones=(3,), flip=True, crop=1, adversary=ADVERSARY, monitor=ADVERSARY)
 RELEASED = Adversary(eps=0.5, alpha=0.2, steps=2, norm="l2", craft="train")
@@ -40,8 +53,10 @@ def data(n: int, seed: int) -> Images:
 TRAIN, VALIDATION = data(49, 0), data(20, 1)  # 49 leaves a last batch of one image
 
 
-def train(recipe: Recipe = RECIPE, checkpoint: Checkpoint | None = None) -> tuple[nn.Module, list[Epoch]]:
-    return train_classifier(lambda: models.build(CONFIG), TRAIN, VALIDATION, recipe, checkpoint=checkpoint)
+def train(
+    recipe: Recipe = RECIPE, checkpoint: Checkpoint | None = None, config: Any = CONFIG
+) -> tuple[nn.Module, list[Epoch]]:
+    return train_classifier(lambda: models.build(config), TRAIN, VALIDATION, recipe, checkpoint=checkpoint)
 
 
 def same(a: nn.Module, b: nn.Module) -> bool:
@@ -69,11 +84,27 @@ def test_equal_seeds_give_equal_weights_and_others_do_not() -> None:
     assert not same(first, train(dataclasses.replace(recipe, seed=1))[0])
 
 
-@pytest.mark.parametrize(("recipe", "stopped_in"), [(RECIPE, 0), (RECIPE, 1), (RECIPE, 3), (SGD, 2), (NOISY, 2)])
+@pytest.mark.parametrize(
+    ("recipe", "stopped_in", "config"),
+    [
+        (RECIPE, 0, CONFIG),
+        (RECIPE, 1, CONFIG),
+        (RECIPE, 3, CONFIG),
+        (SGD, 2, CONFIG),
+        (NOISY, 2, CONFIG),
+        (RECIPE, 2, DROPPING),
+        (SGD, 3, DROPPING),  # whose attack passes drop, too
+    ],
+)
 def test_resumed_training_ends_with_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], recipe: Recipe, stopped_in: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    recipe: Recipe,
+    stopped_in: int,
+    config: Any,
 ) -> None:
-    expected, curve = train(recipe)
+    expected, curve = train(recipe, config=config)
     checkpoint = Checkpoint("x", tmp_path)
     steps, real = iter(range(1000)), classifier.train_step
 
@@ -85,13 +116,54 @@ def test_resumed_training_ends_with_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(classifier, "train_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, checkpoint)
+            train(recipe, checkpoint, config)
     assert checkpoint.path.exists() is (stopped_in > 0)
     capsys.readouterr()
-    model, resumed = train(recipe, checkpoint)
+    torch.manual_seed(stopped_in)
+    model, resumed = train(recipe, checkpoint, config)
     assert same(model, expected)
     assert resumed == curve
     assert ("resuming after epoch" in capsys.readouterr().err) is (stopped_in > 0)
+
+
+def test_dropout_is_named_by_seed_epoch_and_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows nothing of what else is drawn globally, and no two updates drop alike."""
+    recipe = Recipe(epochs=2, batch=16, lr=0.01)
+    dropped: list[Tensor] = []
+    real = F.dropout
+
+    def spy(x: Tensor, p: float, training: bool) -> Tensor:
+        found = real(x, p, training)
+        if training:
+            dropped.append(found.detach() == 0)
+        return found
+
+    monkeypatch.setattr(F, "dropout", spy)
+    first, _ = train(recipe, config=DROPPING)
+    masks = list(dropped)
+    assert len(masks) == 6
+    assert all(0.3 < float(mask.float().mean()) < 0.5 for mask in masks)
+    assert not any(torch.equal(mask, other) for mask, other in itertools.combinations(masks, 2))
+
+    def validate(*_: Any) -> tuple[float, float]:
+        torch.rand(1)  # from the global generator
+        return 0.0, 0.0
+
+    monkeypatch.setattr(classifier, "validate", validate)
+    dropped.clear()
+    train(recipe, config=DROPPING)
+    assert all(torch.equal(mask, other) for mask, other in zip(masks, dropped, strict=True))
+    still = dataclasses.replace(DROPPING, dropout=0.0)
+    assert not same(first, train(recipe, config=still)[0])
+
+
+def test_training_leaves_the_global_generator_where_initialisation_did() -> None:
+    """So a network without dropout has the weights that it had before dropout was named."""
+    torch.manual_seed(derive(RECIPE.seed, "init"))
+    models.build(DROPPING)
+    expected = torch.rand(3)
+    train(dataclasses.replace(SGD, epochs=1), config=DROPPING)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_finished_training_resumes_without_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

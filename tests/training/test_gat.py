@@ -19,7 +19,7 @@ from robustgen.models.detectors import Detectors
 from robustgen.training import gat
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Images
-from robustgen.training.gat import Adversary, Check, Feed, Passes, Recipe, area, perturbed, train_detectors
+from robustgen.training.gat import Adversary, Check, Feed, Recipe, area, perturbed, train_detectors
 
 CNN = madry_cnn.Config(size=8, channels=1, classes=1, widths=(2, 4), hidden=8, mean=(0.3,), std=(0.3,))
 RESNET = resnet10.Config(size=8, channels=1, classes=1, width=4, mean=(0.3,), std=(0.3,))
@@ -217,16 +217,6 @@ def test_no_adversary_leaves_images_as_they_are() -> None:
     assert torch.equal(perturbed(bank(), x, dataclasses.replace(ADVERSARY, eps=0.0), 0, 1), x)
     _, curve = train(dataclasses.replace(RECIPE, monitor=dataclasses.replace(MONITOR, eps=0.0)))
     assert all(row.natural_auc == row.adversarial_auc for row in curve)
-
-
-def test_passes_go_through_all_rows_before_they_repeat() -> None:
-    rows = torch.tensor([3, 5, 8, 9, 11])
-    taken = torch.cat([Passes(rows, 0, "x", 1).take(first, 4) for first in range(0, 20, 4)])  # in any order of calls
-    passes = taken.view(4, 5)
-    assert all(torch.equal(one.sort().values, rows) for one in passes)
-    assert len({tuple(one.tolist()) for one in passes}) > 1
-    assert torch.equal(Passes(rows, 0, "x", 1).take(0, 20), taken)  # a batch may be longer than a pass
-    assert not torch.equal(Passes(rows, 0, "x", 2).take(0, 20), taken)
 
 
 def test_batches_hold_the_class_and_the_others() -> None:

@@ -304,3 +304,21 @@ rule synthesize:
         runtime=480,
     shell:
         "workflow/scripts/repro.sh synthesize@{wildcards.run} {log}"
+
+
+rule attack_synthesis:
+    input:
+        inputs("attack-synthesis"),
+    output:
+        outputs("attack-synthesis"),
+    log:
+        "logs/attack-synthesis/{run}.log",
+    wildcard_constraints:
+        run=runs("attack-synthesis"),
+    threads: threads_of("attack-synthesis")
+    resources:
+        gpu=gpus_of("attack-synthesis"),
+        mem_mb=16000,
+        runtime=2880,
+    shell:
+        "workflow/scripts/repro.sh attack-synthesis@{wildcards.run} {log}"

@@ -71,6 +71,24 @@ rule gat:
         "workflow/scripts/repro.sh gat@{wildcards.run} {log}"
 
 
+rule e_abs:
+    input:
+        inputs("e-abs"),
+    output:
+        outputs("e-abs"),
+    log:
+        "logs/e-abs/{run}.log",
+    wildcard_constraints:
+        run=runs("e-abs"),
+    threads: threads_of("e-abs")
+    resources:
+        gpu=gpus_of("e-abs"),
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "workflow/scripts/repro.sh e-abs@{wildcards.run} {log}"
+
+
 rule html_report:
     input:
         inputs("report"),

@@ -18,6 +18,25 @@ rule train_classifier:
         "workflow/scripts/repro.sh train-classifier@{wildcards.run} {log}"
 
 
+rule train_classifier_tuned:
+    input:
+        inputs("train-classifier-tuned"),
+    output:
+        outputs("train-classifier-tuned"),
+    log:
+        "logs/train-classifier-tuned/{run}.log",
+    wildcard_constraints:
+        run=runs("train-classifier-tuned"),
+    priority: 10  # everything else waits for them
+    threads: threads_of("train-classifier-tuned")
+    resources:
+        gpu=gpus_of("train-classifier-tuned"),
+        mem_mb=8000,
+        runtime=1440,
+    shell:
+        "workflow/scripts/repro.sh train-classifier-tuned@{wildcards.run} {log}"
+
+
 rule train_ebm:
     input:
         inputs("train-ebm"),
@@ -111,3 +130,22 @@ rule train_gat_none:
         runtime=2880,
     shell:
         "workflow/scripts/repro.sh train-gat-none@{wildcards.run} {log}"
+
+
+rule train_autoencoder:
+    input:
+        inputs("train-autoencoder"),
+    output:
+        outputs("train-autoencoder"),
+    log:
+        "logs/train-autoencoder/{run}.log",
+    wildcard_constraints:
+        run=runs("train-autoencoder"),
+    priority: 10  # everything else waits for them
+    threads: threads_of("train-autoencoder")
+    resources:
+        gpu=gpus_of("train-autoencoder"),
+        mem_mb=16000,
+        runtime=5760,
+    shell:
+        "workflow/scripts/repro.sh train-autoencoder@{wildcards.run} {log}"

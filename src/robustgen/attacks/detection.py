@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustgen.attacks.ball import Norm
 from robustgen.attacks.base import BallAttack, BallOptions
 from robustgen.attacks.first_order import Rule, better, check_ascent, climb, climb_best
-from robustgen.attacks.objectives import best_other, cross_entropy, margin
+from robustgen.attacks.objectives import accepted, best_other, cross_entropy, margin
 from robustgen.errors import UserError
 from robustgen.options import Ratio
 from robustgen.protocols import DetectorBank
@@ -68,16 +68,6 @@ def candidates(z: Tensor, y: Tensor, count: int | None) -> Tensor:
     wrong = torch.arange(z.shape[1], device=z.device) != y[:, None]
     ranked = z.where(wrong, -torch.inf).argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(wrong).scatter(1, ranked[:, :count], True) & wrong
-
-
-def accepted(z: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
-    """(N,) z_h of the predicted class, argmax z, where that is wrong; −inf where it is right.
-
-    An image breaks the defence at every threshold T that is no larger.
-    """
-    predicted = z.argmax(1)
-    logit = z_h.gather(1, predicted[:, None]).squeeze(1)
-    return logit.masked_fill(predicted == y, -torch.inf)
 
 
 @dataclass(frozen=True, kw_only=True)

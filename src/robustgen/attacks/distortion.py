@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.attacks.ball import L2
-from robustgen.attacks.detection import accepted
 from robustgen.attacks.first_order import Rule, check_rule, climb_best
-from robustgen.attacks.objectives import best_other
+from robustgen.attacks.objectives import accepted, best_other
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
 from robustgen.models import evaluating

@@ -1,6 +1,6 @@
 """Projected first-order ascent of any function of images, by steepest steps or by Adam.
 
-`attacks.base.ascend` raises objectives of one model's logits; these raise what several networks say together, and can
+`attacks.ascent.ascend` raises objectives of one model's logits; these raise what several networks say together, and can
 keep the best image of the whole path.
 """
 
@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from robustgen.adam import Adam
 from robustgen.attacks.ball import Ball, ball_of
 from robustgen.errors import UserError
 
@@ -22,8 +23,6 @@ RULES: tuple[str, ...] = get_args(Rule)
 Value = Callable[[Tensor], Tensor]  # images (N, C, H, W) -> value to raise (N,)
 Scored = Callable[[Tensor], tuple[Tensor, Tensor]]  # images -> value to raise (N,), score to keep the best by (N,)
 Callback = Callable[[int, Tensor], None]  # steps done, images (N, C, H, W) there
-
-BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's decay rates and what keeps its denominator from 0 (Kingma & Ba 2015)
 
 
 def check_rule(rule: str) -> None:
@@ -135,25 +134,5 @@ def _stepper(rule: str, ball: Ball, alpha: float) -> Callable[[Tensor, Tensor], 
     """(images, gradient) -> the next images, before their projection; called once a step."""
     check_rule(rule)
     if rule == "adam":
-        return _Adam(alpha)
+        return Adam(alpha, maximize=True)
     return lambda images, gradient: images.add(ball.ascent(gradient), alpha=alpha)
-
-
-class _Adam:
-    """Adam (Kingma & Ba 2015, Algorithm 1), upwards; per pixel, and so per image."""
-
-    def __init__(self, alpha: float) -> None:
-        self.alpha = alpha
-        self.steps = 0
-        self.mean = self.square = torch.empty(0)
-
-    def __call__(self, images: Tensor, gradient: Tensor) -> Tensor:
-        if not self.steps:
-            self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        self.steps += 1
-        first, second = BETAS
-        self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        # both averages began at 0, hence the two corrections
-        scale = (self.square / (1 - second**self.steps)).sqrt_().add_(TINY)
-        return torch.addcdiv(images, self.mean, scale, value=self.alpha / (1 - first**self.steps))

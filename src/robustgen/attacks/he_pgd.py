@@ -7,7 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from robustgen.attacks.base import BallAttack, LinfOptions, ascend
+from robustgen.attacks.ascent import ascend
+from robustgen.attacks.base import BallAttack, LinfOptions
 from robustgen.models.energy import energy, joint_energy
 from robustgen.options import Ratio
 

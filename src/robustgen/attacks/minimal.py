@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -238,16 +236,3 @@ class Randomness(TorchFunctionMode):
         else:
             drawn = func(shape, generator=self.shared)
         return drawn.to(self.x)
-
-
-@contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Inside, no weight asks for a gradient: foolbox's backward passes would leave theirs in it."""
-    asking = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for parameter in asking:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)

@@ -30,6 +30,15 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return best_other(logits, y) - _true(logits, y)
 
 
+def accepted(z: Tensor, z_h: Tensor, y: Tensor) -> Tensor:
+    """(N,) z_h, the detectors' logits (N, K), of the predicted class, argmax z, where that is wrong; −inf where it is
+    right (GAT, Yin et al. 2020, Sec. 4.2). An image breaks the defence at every threshold T that is no larger.
+    """
+    predicted = z.argmax(1)
+    logit = z_h.gather(1, predicted[:, None]).squeeze(1)
+    return logit.masked_fill(predicted == y, -torch.inf)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """The margin over the gap between the first and the third logit (Croce & Hein 2020, Eq. 6).
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustgen.attacks.base import BallAttack, BallOptions, ascend
+from robustgen.attacks.ascent import ascend
+from robustgen.attacks.base import BallAttack, BallOptions
 from robustgen.options import Ratio
 
 

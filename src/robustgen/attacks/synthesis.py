@@ -19,11 +19,11 @@ from robustgen.attacks import minimal
 from robustgen.attacks.ball import Norm, ball_of
 from robustgen.attacks.first_order import better, climb_best
 from robustgen.attacks.following import Following, Synthesis, Task
-from robustgen.attacks.minimal import Nearest, frozen
+from robustgen.attacks.minimal import Nearest
 from robustgen.attacks.objectives import margin
 from robustgen.data.images import check_images
 from robustgen.errors import UserError
-from robustgen.models import evaluating
+from robustgen.models import evaluating, frozen
 from robustgen.options import Ratio
 from robustgen.replicates import check_finite, in_company
 from robustgen.seeding import ImageStreams, derive
@@ -32,21 +32,11 @@ STRETCHES = (1.0, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5)  # by which a change is lengt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    norm: Norm = "l2"
-    eps: Ratio | None = None  # radius of pgd and estimated, pixel units; the other attacks have none
-    steps: int | None = None  # of the attack, noise: values of σ; None: the number in ATTACKS
-    seed: int = 0  # of the images' random streams, the attack's and the attacked inference's
-    # analysis by synthesis as the attacker sees it
-    follow: int = 5  # evaluations of the loss in a call that goes on from the call before; 0: full inference each time
-    draws: int | None = 5  # samples of Q* that are averaged (EOT); None: as many as the defence averages
-    runs: int = 1  # inferences of an image side by side whose logits are averaged (EOT)
-    # pgd, estimated
-    restarts: int = 20  # random starts (MNIST and Fashion MNIST: 5)
-    alpha: Ratio | None = None  # length of a step in the norm, pixel units; None: 2.5 eps / steps
+class Details:
+    """Options that only some attacks have."""
+
     queries: int = 100  # estimated: logits asked for an estimate of the gradient
     delta: Ratio = 0.01  # estimated: length of a probe in each pixel, pixel units
-    # the others
     candidates: int = 10  # deepfool: likeliest classes, the image's own among them
     overshoot: Ratio = 0.02  # deepfool: by which part a step goes beyond the boundary
     init_eps: Ratio = 1.0  # ddn: radius at the start, pixel units
@@ -60,20 +50,43 @@ class Options:
     halvings: int = 10  # latent-descent: of the line from the error to the image
 
     def __post_init__(self) -> None:
-        ball_of(self.norm, 0)
-        counts = (self.restarts, self.searches, self.directions, self.tries, 1 if self.steps is None else self.steps)
-        if min(counts) < 1 or self.candidates < 2 or self.halvings < 0:
+        if min(self.searches, self.directions, self.tries) < 1 or self.candidates < 2 or self.halvings < 0:
             raise UserError(
-                f"an attack needs steps, restarts, searches, directions, tries >= 1, candidates >= 2: {self}"
+                f"an attack needs searches, directions, tries >= 1, candidates >= 2, halvings >= 0, not {self}"
             )
         if self.queries < 2 or self.queries % 2 or not self.delta > 0:
             raise UserError(
                 f"estimates need an even number of queries and delta > 0, not {self.queries}, {self.delta:g}"
             )
-        if not (self.eps or 0) >= 0 or not (self.alpha is None or self.alpha > 0):
-            raise UserError(f"an attack needs eps >= 0 and alpha > 0, not {self.eps} and {self.alpha}")
         if not min(self.init_eps, self.lr, self.c, self.sigma) > 0 or not self.overshoot >= 0 or not 0 < self.gamma < 1:
             raise UserError(f"an attack needs init_eps, lr, c, sigma > 0, overshoot >= 0, 0 < gamma < 1, not {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Details):
+    norm: Norm = "l2"
+    eps: Ratio | None = None  # radius of pgd and estimated, pixel units; the other attacks have none
+    steps: int | None = None  # of the attack, noise: values of σ; None: the number in ATTACKS
+    seed: int = 0  # of the images' random streams, the attack's and the attacked inference's
+    # analysis by synthesis as the attacker sees it
+    follow: int = 5  # evaluations of the loss in a call that goes on from the call before; 0: full inference each time
+    draws: int | None = 5  # samples of Q* that are averaged (EOT); None: as many as the defence averages
+    runs: int = 1  # inferences of an image side by side whose logits are averaged (EOT)
+    # pgd, estimated
+    restarts: int = 20  # random starts (MNIST and Fashion MNIST: 5)
+    alpha: Ratio | None = None  # length of a step in the norm, pixel units; None: 2.5 eps / steps
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ball_of(self.norm, 0)
+        if min(self.restarts, 1 if self.steps is None else self.steps) < 1:
+            raise UserError(f"an attack needs steps and restarts >= 1, not {self.steps} and {self.restarts}")
+        if self.follow < 0 or min(self.runs, 1 if self.draws is None else self.draws) < 1:
+            raise UserError(
+                f"an attacker needs follow >= 0, runs >= 1 and draws >= 1, not {self.follow}, {self.runs}, {self.draws}"
+            )
+        if not (self.eps or 0) >= 0 or not (self.alpha is None or self.alpha > 0):
+            raise UserError(f"an attack needs eps >= 0 and alpha > 0, not {self.eps} and {self.alpha}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,21 +240,27 @@ def _restarted(
 
 
 @torch.no_grad()
-def confirmed(
-    network: nn.Module, adversarial: Tensor, y: Tensor, indices: Sequence[int], *, runs: int = 1, seed: int = 0
-) -> Tensor:
-    """(N,) bool: which images (N, C, H, W) the network takes for another class than y (N,).
+def fresh_logits(network: nn.Module, images: Tensor, indices: Sequence[int], *, runs: int = 1, seed: int = 0) -> Tensor:
+    """Logits (N, K) of images (N, C, H, W) at `indices` in their set.
 
     A `Synthesis` infers from nothing, `runs` times, averaged, with random streams named by `seed` that no attack has.
     Raises UserError where logits are not finite.
     """
     with evaluating(network):
         if isinstance(network, Synthesis):
-            streams = ImageStreams(derive(seed, "confirmed"), indices, adversarial.device)
-            logits = network.logits(adversarial, network.infer(adversarial, streams, runs=runs))
+            streams = ImageStreams(derive(seed, "confirmed"), indices, images.device)
+            logits = network.logits(images, network.infer(images, streams, runs=runs))
         else:
-            logits = in_company(network, adversarial)
-    check_finite(logits, "logits of adversarial images", "; train the attacked network again")
+            logits = in_company(network, images)
+    check_finite(logits, "logits", "; train the attacked network again")
+    return logits
+
+
+def confirmed(
+    network: nn.Module, adversarial: Tensor, y: Tensor, indices: Sequence[int], *, runs: int = 1, seed: int = 0
+) -> Tensor:
+    """(N,) bool: which images (N, C, H, W) the network takes for another class than y (N,), by `fresh_logits`."""
+    logits = fresh_logits(network, adversarial, indices, runs=runs, seed=seed)
     return logits.argmax(1) != y.to(logits.device)
 
 

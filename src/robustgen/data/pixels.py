@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,9 +41,18 @@ def render(
         if size is not None and images.shape[2:] != (size, size):
             images = _stack(images, lambda image: _resized(_from_array(image), size, crop), label)
     else:
-        images = _stack([part.images[row] for row in rows], lambda file: _opened(file, size, crop), label)
+        boxes = [None] * len(rows) if part.boxes is None else part.boxes[rows].tolist()
+        cuts = [_Cut(part.images[row], box) for row, box in zip(rows, boxes, strict=True)]
+        images = _stack(cuts, lambda cut: _opened(cut, size, crop), label)
     images = images if pad is None else _padded(images, pad)
     return images if centre is None else _centre(images, centre)
+
+
+class _Cut(NamedTuple):
+    """An image file, and the box in it (left, top, right, bottom in pixels) that is the image; None: all of it."""
+
+    file: Path
+    box: list[int] | None
 
 
 def _centre(images: np.ndarray, side: int) -> np.ndarray:
@@ -54,7 +63,7 @@ def _centre(images: np.ndarray, side: int) -> np.ndarray:
     return images[:, :, top : top + side, left : left + side]
 
 
-def _stack(items: np.ndarray | list[Path], to_image: Callable[..., Image], label: str) -> np.ndarray:
+def _stack(items: np.ndarray | list[_Cut], to_image: Callable[..., Image], label: str) -> np.ndarray:
     """Images made from `items`, as one array; an image that differs in size from the first is a UserError."""
     stack = np.empty(0, dtype=np.uint8)
     for number, item in enumerate(progress(items, total=len(items), label=label, unit="image")):
@@ -64,20 +73,26 @@ def _stack(items: np.ndarray | list[Path], to_image: Callable[..., Image], label
             stack = np.empty((len(items), *array.shape), dtype=np.uint8)
         elif array.shape != stack.shape[1:]:
             raise UserError(
-                f"the images differ in size ({item} is {array.shape[2]}x{array.shape[1]}); give --size PIXELS"
+                f"the images differ in size ({item.file} is {array.shape[2]}x{array.shape[1]}); give --size PIXELS"
             )
         stack[number] = array
     return stack
 
 
-def _opened(file: Path, size: int | None, crop: bool) -> Image:
+def _opened(cut: _Cut, size: int | None, crop: bool) -> Image:
     from PIL import Image
 
     try:
-        with Image.open(file) as image:
-            return _resized(image.convert("RGB"), size, crop)
+        with Image.open(cut.file) as image:
+            width, height = image.size
+            left, top, right, bottom = cut.box or (0, 0, width, height)
+            if right <= width and bottom <= height:
+                return _resized(image.crop((left, top, right, bottom)).convert("RGB"), size, crop)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{file} is not a readable image ({error}); replace or remove it") from error
+        raise UserError(f"{cut.file} is not a readable image ({error}); replace or remove it") from error
+    raise UserError(
+        f"{cut.file} is {width}x{height} pixels, too small for {cut.box} of its table; unpack the data set again"
+    )
 
 
 def _from_array(array: np.ndarray) -> Image:

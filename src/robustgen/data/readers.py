@@ -23,12 +23,14 @@ class Part:
     """One part of a source: N images, as an array or as files, with their labels.
 
     images: uint8 (N, C, H, W), or N paths. labels: int64 (N,). groups: int64 (N,), images of equal number look
-    alike and must not be separated; None where each image stands for itself.
+    alike and must not be separated; None where each image stands for itself. boxes: int64 (N, 4), what is cut out of
+    each file: left, top, right, bottom in pixels, right and bottom being the first outside; None for whole files.
     """
 
     images: np.ndarray | tuple[Path, ...]
     labels: np.ndarray
     groups: np.ndarray | None = None
+    boxes: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +219,12 @@ def _grouped(folder: Path) -> Part:
     return Part(images=tuple(Path(path) for path, _ in samples), labels=labels)
 
 
+def _supertraffic10(root: Path) -> Read:
+    from robustgen.data import supertraffic  # which needs `Part` of this module
+
+    return supertraffic.read(root)
+
+
 _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "mnist": lambda root, _: _idx(root, "MNIST", registry.CLASSES_DIGITS),
     "fashion-mnist": lambda root, _: _idx(root, "FashionMNIST", registry.CLASSES_FASHION),
@@ -226,4 +234,5 @@ _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "gtsrb": lambda root, _: _gtsrb(root),
     "imagenette": _imagenette,
     "restricted-imagenet": _restricted_imagenet,
+    "supertraffic10": lambda root, _: _supertraffic10(root),
 }

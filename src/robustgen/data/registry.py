@@ -63,6 +63,14 @@ _IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-
 
 
 @dataclass(frozen=True, kw_only=True)
+class ByHand:
+    """What people bring themselves. needed: in few words; how: what to get and where to put it, below the mirror."""
+
+    needed: str
+    how: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSet:
     """One known data set. `pins` maps a part to the SHA-256 of its decoded images (uint8 NCHW) and labels (uint8)."""
 
@@ -70,11 +78,13 @@ class DataSet:
     title: str
     num_classes: int
     shape: tuple[int, int, int] | None  # (C, H, W); None where the images' sizes vary
-    sizes: tuple[int, int]  # images in the official training and test part; test 0 where there is none
+    sizes: tuple[int, int] | None  # images in the training and test part; test 0 where there is none; None: not known
     licence: str
     layout: tuple[str, ...] = ()  # files or folders that a complete raw copy has, unpacked
     archives: tuple[str, ...] = ()  # the published files, packed, where torchvision would put them
     fit: Literal["squash", "crop"] = "squash"  # how a frame that is not square becomes one
+    side: int | None = None  # to which its paper resizes it, in pixels: where neither size nor pad is asked for
+    by_hand: ByHand | None = None  # where there is no download
     pins: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
@@ -210,6 +220,37 @@ _ALL = (
         licence="ImageNet's terms: non-commercial research",
         layout=("restricted-imagenet/train", "restricted-imagenet/val"),
         fit="crop",
+        by_hand=ByHand(
+            needed="your own copy of ImageNet",
+            how="get ImageNet (ILSVRC 2012) from image-net.org, unpack it as imagenet/train/WNID/*.JPEG and "
+            "imagenet/val/WNID/*.JPEG",
+        ),
+    ),
+    DataSet(
+        name="supertraffic10",
+        title="SuperTraffic-10: the commonest signs of GTSRB, BTS and DFG",
+        num_classes=10,
+        shape=(3, 32, 32),
+        sizes=None,
+        licence="that of each of the three sets",
+        layout=(
+            "gtsrb/GTSRB/Final_Training/Images",
+            "gtsrb/GTSRB/Final_Test/Images",
+            "gtsrb/GT-final_test.csv",
+            "BelgiumTSC/Training",
+            "BelgiumTSC/Testing",
+            "DFG/JPEGImages",
+            "DFG/DFG-tsd-annot-json/train.json",
+            "DFG/DFG-tsd-annot-json/test.json",
+        ),
+        side=32,
+        by_hand=ByHand(
+            needed="your own copies of GTSRB, BTS and DFG",
+            how="get GTSRB (Final_Training, Final_Test and its GT), BTS (BelgiumTSC_Training, BelgiumTSC_Testing) and "
+            "DFG (photos, annotations) from their authors, unpack them as gtsrb/GTSRB/Final_Training/Images/00000/*, "
+            "gtsrb/GTSRB/Final_Test/Images/*.ppm, gtsrb/GT-final_test.csv, BelgiumTSC/Training/00000/*, "
+            "BelgiumTSC/Testing/00000/*, DFG/JPEGImages/*.jpg and DFG/DFG-tsd-annot-json/{train,test}.json",
+        ),
     ),
 )
 

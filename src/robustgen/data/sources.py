@@ -17,7 +17,6 @@ from robustgen.io import sha256
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
 EMBEDDED = "digits"
-BY_HAND = "restricted-imagenet"  # ImageNet's terms leave no download without an account
 
 
 def find(name: str, size: int | None = None, root: Path | None = None) -> Source:
@@ -50,8 +49,8 @@ def whereabouts(name: str) -> tuple[bool, str]:
         return True, "Debian's dataset-fashion-mnist"
     if cached := _cached(name):
         return True, str(cached)
-    if name == BY_HAND:
-        return False, "your own copy of ImageNet"
+    if by_hand := registry.dataset(name).by_hand:
+        return False, by_hand.needed
     return False, f"mirror {place}, or download" if isinstance(place, str) else "download (torchvision)"
 
 
@@ -69,10 +68,11 @@ def _search(name: str, size: int | None) -> Source:
 
 def _bring(name: str, size: int | None, place: Path | str | None) -> Path:
     """Bring the raw files into the cache, from the mirror or by download; one line of UserError if neither works."""
-    if name == BY_HAND:
+    known = registry.dataset(name)
+    if known.by_hand:
         raise UserError(
-            f"{name} is not at hand and has no download; get ImageNet (ILSVRC 2012) from image-net.org, unpack it as "
-            f"imagenet/train/WNID/*.JPEG and imagenet/val/WNID/*.JPEG, and set {MIRROR} to the folder above imagenet"
+            f"{name} is not at hand and has no download{_lacking(known.layout, place)}; {known.by_hand.how}, "
+            f"and set {MIRROR} to the folder above"
         )
     told = []
     if place is not None:
@@ -85,11 +85,17 @@ def _bring(name: str, size: int | None, place: Path | str | None) -> Path:
     except UnavailableError as reason:
         told.append(f"download: {reason}")
     debian = ", install Debian's package dataset-fashion-mnist" if name == "fashion-mnist" else ""
-    files = (*registry.dataset(name).layout[:1], *registry.archive_paths(name, size)[:1])
+    files = (*known.layout[:1], *registry.archive_paths(name, size)[:1])
     raise UserError(
         f"{name} is not at hand ({'; '.join(told)}); go online{debian}, or set {MIRROR} to a folder or URL "
         f"that holds its raw files ({' or '.join(dict.fromkeys(files))}, ...)"
     )
+
+
+def _lacking(layout: tuple[str, ...], place: Path | str | None) -> str:
+    """What a mirror folder that holds some of a set's layout does not hold, as half a sentence; else nothing."""
+    absent = [path for path in layout if isinstance(place, Path) and not (place / path).exists()]
+    return f" ({place} lacks {', '.join(absent)})" if 0 < len(absent) < len(layout) else ""
 
 
 def _verify(source: Source, known: registry.DataSet) -> None:

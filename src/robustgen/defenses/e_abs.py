@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol, Self, cast
 import torch
 from torch import Tensor, nn
 
+from robustgen.adam import Adam
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.models.aae import AAE
@@ -30,7 +31,6 @@ from robustgen.replicates import LEAST, Parts, check_finite, joined, rewinding
 from robustgen.seeding import ImageStreams, generator
 
 CHUNK = 2**24  # numbers of a piece of reconstructions that are scored at once, 64 MB
-BETAS, TINY = (0.9, 0.999), 1e-8  # Adam's
 TRAIN = "; train the autoencoder again, with a smaller --recipe.lr"
 
 
@@ -344,26 +344,6 @@ class Candidates:
         mean, z = (accompanied(each).unsqueeze(1).expand(*shape).contiguous() for each in (means, samples))
         penalty = self.loss.penalty(z, mean, torch.zeros_like(mean))[: len(means)]
         return self.loss.decode(z)[: len(means)].flatten(2).transpose(0, 1), penalty.T
-
-
-class Adam:
-    """Adam (Kingma & Ba 2015, Algorithm 1), by coordinate: classes and images optimised together are each as alone."""
-
-    def __init__(self, lr: float) -> None:
-        self.lr = lr
-        self.steps = 0
-        self.mean = self.square = torch.empty(0)
-
-    def __call__(self, state: Tensor, gradient: Tensor) -> Tensor:
-        if not self.steps:
-            self.mean, self.square = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        self.steps += 1
-        first, second = BETAS
-        self.mean.lerp_(gradient, 1 - first)
-        self.square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        # both averages began at 0, hence the two corrections
-        scale = (self.square / (1 - second**self.steps)).sqrt_().add_(TINY)
-        return torch.addcdiv(state, self.mean, scale, value=-self.lr / (1 - first**self.steps))
 
 
 def parameters(state: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,23 +61,30 @@ def lower_bound(losses: Tensor, residual: Tensor, distances: Tensor, y: Tensor) 
     )
 
 
-def estimate_bound(model: nn.Module, x: Tensor, y: Tensor, options: Options | None = None) -> Bound:
-    """ε* of images x (N, C, H, W) in [0, 1] with labels y (N,), by exact inference with an `Autoencoder`.
+class Bounds:
+    """Images -> ε* by exact inference with an `Autoencoder`; between calls the candidates for its latents are kept.
 
     `options.variational` has no effect. d_k comes from inference without regulariser, or from that of l_k where this
     went nearer.
     """
-    check_images(x)
-    exact = replace(options or Options(), variational=False)
-    found = _inferred(model, x, exact)
-    residuals = _distances(x, found)
-    distances = torch.minimum(residuals, _distances(x, _inferred(model, x, replace(exact, beta=0.0))))
-    pixels = x[0].numel() if exact.cost == "mean" else 1  # a mean cost is the sum with β · pixels, divided by pixels
-    return lower_bound(pixels * found.losses, residuals.gather(1, y[:, None])[:, 0], distances, y)
+
+    def __init__(self, model: nn.Module, options: Options | None = None) -> None:
+        exact = replace(options or Options(), variational=False)
+        self.regularised, self.plain = (AnalysisBySynthesis(model, each) for each in (exact, replace(exact, beta=0.0)))
+
+    def __call__(self, x: Tensor, y: Tensor) -> Bound:
+        """ε* of images x (N, C, H, W) in [0, 1] with labels y (N,)."""
+        check_images(x)
+        found = _inferred(self.regularised, x)
+        residuals = _distances(x, found)
+        distances = torch.minimum(residuals, _distances(x, _inferred(self.plain, x)))
+        # a mean cost is the sum with β · pixels, divided by pixels
+        pixels = x[0].numel() if self.regularised.options.cost == "mean" else 1
+        return lower_bound(pixels * found.losses, residuals.gather(1, y[:, None])[:, 0], distances, y)
 
 
-def _inferred(model: nn.Module, x: Tensor, options: Options) -> Inferred:
-    found: Inferred = AnalysisBySynthesis(model, options).infer(x, ImageStreams(options.seed, range(len(x)), x.device))
+def _inferred(network: AnalysisBySynthesis, x: Tensor) -> Inferred:
+    found: Inferred = network.infer(x, ImageStreams(network.options.seed, range(len(x)), x.device))
     return found
 
 

@@ -63,6 +63,27 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             child.training = training
 
 
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Inside, no weight asks for a gradient: passes for images' gradients need none, and leave none behind."""
+    asking = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+
+
+def differing(config: Any, wanted: Any) -> str:
+    """The options of `config` that are not as in `wanted`, with their values, as words; empty where there are none."""
+    if config.arch != wanted.arch:
+        return f"arch {config.arch}"
+    found = {name: value for name, value in asdict(config).items() if value != getattr(wanted, name)}
+    return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
 def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
     """Write a network built here as safetensors; `facts` (JSON values) join the architecture in the header."""
     config: Any = model.config

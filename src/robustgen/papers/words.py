@@ -16,6 +16,8 @@ NAMES = {
     "digits16": "digits 16×16",
     "digits8": "digits 8×8",
     "restricted-imagenet": "Restricted ImageNet",
+    "supertraffic10": "SuperTraffic-10",
+    "gtsrb": "GTSRB",
 }
 NORMS = {"linf": "L∞", "l2": "L2"}
 

@@ -28,7 +28,7 @@ def run(options: Options) -> None:
 
 def _line(known: DataSet) -> tuple[str, ...]:
     here, place = sources.whereabouts(known.name)
-    train, test = known.sizes
+    train, test = ("by rule", "by rule") if known.sizes is None else known.sizes
     shape = "3xHxW" if known.shape is None else "x".join(str(each) for each in known.shape)
     held = f"{test}" if test else "split off"
     return known.name, str(known.num_classes), shape, str(train), held, "yes" if here else "no", place, known.licence

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SOURCES = (
     "training.density",
     "training.gat",
+    "training.passes",
     "data.planar",
+    "adam",
     "attacks.first_order",
     "attacks.ball",
     "seeding",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from robustgen.models.detectors import Detectors
 
 SOURCES = (  # modules that every such stage's outcome depends on, beside the networks' own
-    *("attacks.ball", "attacks.first_order", "replicates", "seeding", "stages.detector_models"),
+    *("adam", "attacks.ball", "attacks.first_order", "replicates", "seeding", "stages.detector_models"),
 )
 
 

@@ -88,7 +88,7 @@ def check(options: Options) -> None:
 def stored(options: Options, bank: Detectors) -> Store:
     """Where finished batches of this search, and of no other, are kept."""
     files = [*detector_files(options.detectors), options.data]
-    own = ("attacks.detection", "attacks.objectives", "attacks.distortion", "stages.distort")
+    own = ("attacks.objectives", "attacks.distortion", "stages.distort")
     fitting = ("defenses.gat", "defenses.threshold")
     return Store.of(identity(options, files, [*SOURCES, *own, *fitting, *modules_of([bank])]))
 

@@ -30,13 +30,13 @@ class Options:
     out: Path
     """The npz file to write: uint8 NCHW images, labels and source positions of each split, class names."""
     name: str
-    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, imagenette, restricted-imagenet
-    (`robustgen datasets` lists them), or folder for images of your own."""
+    """The data set: digits, mnist, fashion-mnist, cifar10, cifar100, svhn, gtsrb, imagenette, restricted-imagenet,
+    supertraffic10 (`robustgen datasets` lists them), or folder for images of your own."""
     root: Path | None = None
     """Only with --name folder: a folder of class folders, or of train and val or test folders of class folders."""
     size: int | None = None
-    """Side in pixels after bilinear resizing; left out, images keep their size. gtsrb and both parts of
-    ImageNet need it."""
+    """Side in pixels after bilinear resizing; left out, images keep their size (supertraffic10: 32). gtsrb and both
+    parts of ImageNet need it."""
     pad: int | None = None
     """Side in pixels after padding with zeros, image centred (MNIST: 28 to 32). Not together with --size."""
     crop: int | None = None
@@ -58,7 +58,8 @@ class Options:
 def run(options: Options) -> None:
     """Write the data file `options.out`. Raises UserError where the images are not at hand or not as they should be."""
     _check(options)
-    source = sources.find(options.name, options.size, options.root)
+    size = _side(options)
+    source = sources.find(options.name, size, options.root)
     rows = splits.split(source.parts, validation=options.validation, test=options.test, seed=options.seed)
     crop = options.name == FOLDER or DATASETS[options.name].fit == "crop"
     limits = {"train": options.limit_train, "validation": options.limit_validation, "test": options.limit_test}
@@ -66,9 +67,7 @@ def run(options: Options) -> None:
     for split, limit in limits.items():
         part, indices = source.parts[rows[split].part], rows[split].indices[:limit]
         label = f"{options.name} {split}"
-        images = pixels.render(
-            part, indices, size=options.size, pad=options.pad, crop=crop, label=label, centre=options.crop
-        )
+        images = pixels.render(part, indices, size=size, pad=options.pad, crop=crop, label=label, centre=options.crop)
         arrays[f"{split}_images"], arrays[f"{split}_labels"] = images, part.labels[indices]
         arrays[f"{split}_indices"] = indices.astype(np.int64)
     if len({arrays[f"{split}_images"].shape[1:] for split in limits}) > 1:
@@ -77,6 +76,12 @@ def run(options: Options) -> None:
     counts = ", ".join(f"{len(arrays[f'{split}_labels'])} {split}" for split in limits)
     shape = "x".join(str(each) for each in arrays["train_images"].shape[1:])
     log(f"{options.name} from {source.origin}: {counts} images of {shape} -> {options.out}")
+
+
+def _side(options: Options) -> int | None:
+    """To which images are resized: as asked for, else as the set's paper does it; not where they are padded."""
+    known = DATASETS.get(options.name)
+    return known.side if known and options.size is None and options.pad is None else options.size
 
 
 def _check(options: Options) -> None:
@@ -90,7 +95,7 @@ def _check(options: Options) -> None:
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}; give a whole number from 0 on")
     known = DATASETS.get(options.name)
-    if known is not None and known.sizes[1] and options.test is not None:
+    if known is not None and (known.sizes is None or known.sizes[1]) and options.test is not None:
         raise UserError(f"--test is for sets without an official test part; leave it out for {options.name}")
     if known is not None and known.shape is None and options.size is None:
         raise UserError(f"the images of {options.name} differ in size; give --size PIXELS (side after resizing)")

@@ -68,8 +68,8 @@ def measure(model: nn.Module, test: ImageSet, options: Options, label: str) -> d
     import torch
     import torch.nn.functional as F
 
+    from robustgen.attacks.ascent import ascend
     from robustgen.attacks.ball import ball_of
-    from robustgen.attacks.base import ascend
     from robustgen.evaluation import gradients
     from robustgen.seeding import ImageStreams
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,6 +25,8 @@ M = TypeVar("M")
 SOURCES = (
     "training.gat",
     "training.classifier",
+    "training.passes",
+    "adam",
     "attacks.first_order",
     "attacks.ball",
     "models.detectors",
@@ -117,10 +119,8 @@ def subnetworks(options: Options[Any], path: Path, labels: Sequence[int], train:
     classifier = models.load(existing(path, "classifier"), arch=options.init_arch)
     check_data(classifier, train, options.data)
     held: Any = classifier.config
-    config, wanted = asdict(replace(held, classes=1)), asdict(options.model)
-    differing = [name for name in config.keys() | wanted.keys() if config.get(name) != wanted.get(name)]
-    if differing:
-        holds = ", ".join(f"{name} {config.get(name)}" for name in sorted(differing))
+    holds = models.differing(replace(held, classes=1), options.model)
+    if holds:
         raise UserError(
             f"{path} holds a classifier of {holds}, unlike the detectors; a detector starts as a part of it: "
             "give model the classifier's options, with classes 1"

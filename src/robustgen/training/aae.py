@@ -19,14 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from robustgen.errors import UserError
-from robustgen.models import evaluating
+from robustgen.models import evaluating, frozen
 from robustgen.models.aae import AAE, squared_error
 from robustgen.options import Ratio
 from robustgen.progress import log, progress
-from robustgen.seeding import derive, generator
+from robustgen.seeding import derive, generator, seeded
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Images
-from robustgen.training.gat import Passes, frozen
+from robustgen.training.passes import Passes
 
 COSTS = ("sum", "mean")
 SELECTIONS = ("last", "accuracy")
@@ -229,14 +229,6 @@ def train_step(model: AAE, optimizer: torch.optim.Optimizer, batch: Batch, recip
         (model.groups * loss).backward()
         optimizer.step()
     return torch.stack([terms.reconstruction, terms.regulariser, terms.cross_entropy, loss]).detach()
-
-
-@contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Inside, torch's global generators start at `seed`, for dropout; after, they are where they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 @contextmanager

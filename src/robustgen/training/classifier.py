@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustgen.attacks.ascent import ascend
 from robustgen.attacks.ball import Norm, ball_of
-from robustgen.attacks.base import ascend
 from robustgen.errors import UserError
 from robustgen.options import ADDED, Ratio
 from robustgen.progress import log, progress
-from robustgen.seeding import BatchStream, derive, generator
+from robustgen.seeding import BatchStream, derive, generator, seeded
 from robustgen.training.checkpoint import Checkpoint
 
 
@@ -167,9 +167,10 @@ def train_epoch(
         draws = generator(recipe.seed, "batch", epoch, number)
         x = noisy(augment(data.x[rows], flip=recipe.flip, crop=recipe.crop, draws=draws), recipe.noise, draws)
         x, y = _on(model, x, data.y[rows])
-        if recipe.adversary.eps > 0:
-            x = adversarial_images(model, x, y, recipe.adversary, draws)
-        loss = train_step(model, optimizer, x, y, recipe.precision)
+        with seeded(x.device, derive(recipe.seed, "dropout", epoch, number)):
+            if recipe.adversary.eps > 0:
+                x = adversarial_images(model, x, y, recipe.adversary, draws)
+            loss = train_step(model, optimizer, x, y, recipe.precision)
         total += loss.cpu() * len(rows)
     mean = float(total) / sum(len(rows) for rows in batches)
     if not math.isfinite(mean):

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from robustgen.attacks.ball import Linf
 from robustgen.attacks.first_order import Rule, check_rule, climb
 from robustgen.errors import UserError
+from robustgen.models import frozen
 from robustgen.options import Ratio
 from robustgen.progress import log, progress
 from robustgen.seeding import BatchStream, generator
 from robustgen.training.checkpoint import Checkpoint
-from robustgen.training.gat import Passes, frozen, losses
+from robustgen.training.gat import losses
+from robustgen.training.passes import Passes
 
 KINDS = ("gat", "natural")
 AT_ONCE = 8192  # points of a grid in a pass of all networks

@@ -8,8 +8,7 @@ so that a detector trained in company is the one it would be alone.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,12 +19,14 @@ from torch import Tensor, nn
 from robustgen.attacks.ball import Norm, ball_of
 from robustgen.attacks.first_order import Rule, check_ascent, climb
 from robustgen.errors import UserError
+from robustgen.models import frozen
 from robustgen.models.detectors import Detectors
 from robustgen.options import Ratio
 from robustgen.progress import log, progress
 from robustgen.seeding import BatchStream, generator
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import OPTIMIZERS, Images, augment
+from robustgen.training.passes import Passes
 
 SELECTIONS = ("adversarial", "last")
 AT_ONCE = 64  # validation images in a pass of all detectors
@@ -183,26 +184,6 @@ def _begin(
     return [Check(**row) for row in facts["curve"]], int(facts["update"])
 
 
-class Passes:
-    """Shuffled passes over the positions `rows` (n,), one after another; `name` names their order below `seed`."""
-
-    def __init__(self, rows: Tensor, seed: int, *name: int | str) -> None:
-        self.rows, self.seed, self.name = rows, seed, name
-        self.number, self.order = -1, rows
-
-    def take(self, first: int, count: int) -> Tensor:
-        """(count,) positions from the `first`-th on, counted over all passes."""
-        found = []
-        while count:
-            number, place = divmod(first, len(self.rows))
-            if number != self.number:
-                draws = generator(self.seed, *self.name, number)
-                self.number, self.order = number, self.rows[torch.randperm(len(self.rows), generator=draws)]
-            found.append(self.order[place : place + count])
-            first, count = first + len(found[-1]), count - len(found[-1])
-        return torch.cat(found)
-
-
 class Feed:
     """The batches of every detector: images of its class, and as many of the other classes as the recipe says."""
 
@@ -226,19 +207,6 @@ class Feed:
             found.append(augment(x, flip=recipe.flip, crop=recipe.crop, draws=draws))
         both = torch.stack(found)
         return both[:, : recipe.positives], both[:, recipe.positives :]
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Inside, no weight of the model asks for a gradient: passes for images' gradients need none."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asking:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)
 
 
 def perturbed(model: Detectors, x: Tensor, adversary: Adversary, seed: int, *name: int | str) -> Tensor:

@@ -22,9 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.fft import dct as cosine_transform
 from torch import Tensor
-from torchvision.transforms.v2 import functional as vision
 
 Perturbation = Literal["none", "dct", "augmix", "dct-augmix"]
 
@@ -46,6 +44,8 @@ def perturb(x: Tensor, perturbation: Perturbation, draws: torch.Generator) -> Te
 
 def dct(x: Tensor, draws: torch.Generator) -> Tensor:
     """x without the small coefficients of its blocks; images that are no whole blocks are continued at their edges."""
+    from scipy.fft import dct as cosine_transform
+
     height, width = x.shape[2:]
     threshold = (LARGEST * torch.rand((len(x), 1, 1, 1, 1, 1), generator=draws)).to(x)
     basis = torch.from_numpy(cosine_transform(np.eye(BLOCK), axis=0, norm="ortho")).to(x)
@@ -95,6 +95,8 @@ def operated(x: Tensor, operation: Tensor, level: Tensor) -> Tensor:
 
 def coloured(x: Tensor, name: str, level: Tensor) -> Tensor:
     """One operation on the colours of all images; level (M, 1, 1, 1) in (0, 1]."""
+    from torchvision.transforms.v2 import functional as vision  # a second, which other trainings need not wait for
+
     if name == "autocontrast":
         return vision.autocontrast(x)  # type: ignore[no-any-return]
     if name == "equalize":

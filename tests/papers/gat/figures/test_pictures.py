@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from robustgen.errors import UserError
-from robustgen.papers.gat.figures import densities, generated, images, tiles
+from robustgen.papers.gat.figures import densities, generated, images, shared
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Synthesis
+from robustgen.papers.tiles import UNBROKEN
 
 Rows = list[dict[str, str]]
 
@@ -32,7 +32,7 @@ def test_targeted_perturbations_of_every_pair_of_classes(table: Callable[[str], 
 def test_the_share_of_look_alikes_is_of_other_classes_images(whole: Measured) -> None:
     study = whole.mnist.synthesis_softmax
     assert study is not None
-    shown = images._targeted_title("softmax", study, 0).replace(tiles.UNBROKEN, " ")
+    shown = images._targeted_title("softmax", study, 0).replace(UNBROKEN, " ")
     assert "takes it for the class: 25 % [10, 47] of other classes' images" in shown  # 6 of 24
 
 
@@ -124,25 +124,7 @@ def test_models_say_what_they_were_trained_against(name: str, table: Callable[[s
 def test_titles_say_so_too(whole: Measured) -> None:
     study = whole.mnist.synthesis
     assert study is not None
-    assert "trained with L∞ eps 0.1" in images._targeted_title("detectors", study, 0).replace(tiles.UNBROKEN, " ")
-
-
-def test_tiles_stand_in_rows_and_columns() -> None:
-    pictures = np.stack([np.full((3, 1, 4, 4), value, np.float16) for value in (0.0, 0.5)])
-    axes = Figure().subplots()
-    tiles.tiles(axes, pictures, ["a", "b"], ["x", "y", "z"], framed=np.eye(2, 3, dtype=bool))
-    (shown,) = axes.images
-    array = np.asarray(shown.get_array())
-    assert array.shape == (11, 18, 3)
-    assert array[7:, :4].tolist() == np.full((4, 4, 3), 0.5).tolist()
-    assert array[4:7].min() == 1  # the gap
-    frames = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    assert len(frames) == 2
-    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["a", "b"]
-    assert axes.get_xlim()[0] < min(patch.get_x() for patch in frames)  # frames are not cut off
-    low, high = sorted(axes.get_ylim())
-    assert low < min(patch.get_y() for patch in frames)
-    assert high > max(patch.get_y() + patch.get_height() for patch in frames)
+    assert "trained with L∞ eps 0.1" in images._targeted_title("detectors", study, 0).replace(UNBROKEN, " ")
 
 
 @pytest.mark.parametrize(
@@ -150,18 +132,9 @@ def test_tiles_stand_in_rows_and_columns() -> None:
 )
 def test_the_axis_of_rare_events_has_a_place_for_none(n: int, ticks: list[str]) -> None:
     axes = Figure().subplots()
-    tiles.rare_axis(axes, n, "FPR")
+    shared.rare_axis(axes, n, "FPR")
     assert axes.get_xlim()[0] < 0
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ticks
-
-
-def test_titles_are_wrapped_around_numbers_and_their_units() -> None:
-    text = "PGD: L2 eps 0.25, 7 updates of 0.03; trained with L2 eps 0.5, 1 update of 0.1"
-    for inches in (1.2, 1.6, 2.0, 9.0):
-        lines = [line.replace(tiles.UNBROKEN, " ") for line in tiles.wrapped(text, inches).split("\n")]
-        assert " ".join(lines) == text
-        for words in ("eps 0.25", "7 updates of 0.03", "eps 0.5", "1 update of 0.1"):
-            assert any(words in line for line in lines)
 
 
 def test_densities_on_a_line(table: Callable[[str], Rows]) -> None:

@@ -11,9 +11,10 @@ from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, GREY, TRAINED, absent, thinned
 from robustgen.papers.drawing import NATURAL as BLUE
-from robustgen.papers.gat.figures.tiles import Line, title
+from robustgen.papers.gat.figures.shared import Line
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import GAT, NATURAL, Density
+from robustgen.papers.tiles import title
 
 CURVE = ("problem", "training", "seed", "x", "logit", "estimate", "target")
 PLANE = ("problem", "training", "seed", "total_variation", "uniform_total_variation", "positives_above_half",

@@ -13,7 +13,7 @@ from robustgen.evaluation.detection import rates
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, GREY, NATURAL, OTHER, TRAINED, absent
-from robustgen.papers.gat.figures.tiles import UNBROKEN, Line, rare_axis, title
+from robustgen.papers.gat.figures.shared import Line, rare_axis
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Detection, share
 from robustgen.papers.gat.words import (
@@ -29,6 +29,7 @@ from robustgen.papers.gat.words import (
     length,
     radius_words,
 )
+from robustgen.papers.tiles import UNBROKEN, title
 from robustgen.papers.words import plural
 
 LEVELS = 41  # thresholds of a curve, at even shares of natural images

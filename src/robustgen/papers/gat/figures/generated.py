@@ -9,17 +9,10 @@ import numpy as np
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import absent, banner
-from robustgen.papers.gat.figures.tiles import (
-    FRAME,
-    Line,
-    extent,
-    settings,
-    shares,
-    tiles,
-    title,
-)
+from robustgen.papers.gat.figures.shared import FRAME, Line, settings, shares
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Synthesis
+from robustgen.papers.tiles import extent, tiles, title
 from robustgen.papers.words import plural
 
 HEADER = ("model", "target", "sample", "logit", "start_judged", "judged", "nearest", "settings")

@@ -11,10 +11,11 @@ import numpy as np
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, NATURAL, absent, banner
-from robustgen.papers.gat.figures.tiles import Line, title
+from robustgen.papers.gat.figures.shared import Line
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.probe import Probe
 from robustgen.papers.gat.study import Curve
+from robustgen.papers.tiles import title
 
 HEADER = ("model", "detector", "images", "update", "auc", "settings")
 COLUMNS = {  # of a training history: name, colour, style

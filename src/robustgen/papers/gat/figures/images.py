@@ -10,21 +10,11 @@ import numpy as np
 from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import absent, banner
-from robustgen.papers.gat.figures.tiles import (
-    FRAME,
-    SMALL,
-    Line,
-    extent,
-    one_of_each,
-    settings,
-    shares,
-    tiles,
-    title,
-    wrapped,
-)
+from robustgen.papers.gat.figures.shared import FRAME, Line, one_of_each, settings, shares
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.pairing import same_images
 from robustgen.papers.gat.study import Synthesis
+from robustgen.papers.tiles import SMALL, extent, tiles, title, wrapped
 
 HEADER = ("model", "target", "image", "label", "logit", "judged", "nearest", "l2_distance", "settings")
 SIDE = 0.34  # inches of an image where there is one for every pair of classes

@@ -12,9 +12,10 @@ from robustgen.evaluation.plotting import figure
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, NATURAL, absent, banner
 from robustgen.papers.gat.figures.images import linf_setting
-from robustgen.papers.gat.figures.tiles import Line, title
+from robustgen.papers.gat.figures.shared import Line
 from robustgen.papers.gat.measured import Measured
 from robustgen.papers.gat.study import Synthesis
+from robustgen.papers.tiles import title
 
 HEADER = ("model", "class", "images", "low", "high", "count", "n", "settings")
 BINS = 30

@@ -1,4 +1,4 @@
-"""What the figures of GAT share: images set in named rows and columns, wrapped titles, an axis for rare events."""
+"""What figures made of pictures share: images set in named rows and columns, wrapped titles."""
 
 from __future__ import annotations
 
@@ -9,30 +9,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullLocator
 
 from robustgen.papers.drawing import TRAINED, show
-from robustgen.papers.gat.study import share
 
 SMALL = 8  # points of titles; a letter of theirs is about 1/17 inch wide
-FRAME = "framed: an independent classifier takes it for the class"
 UNBROKEN = "\u00a0"  # a space at which no line is wrapped
 JOINED = (
     r"(?<=\d) (?=[a-z])|(?<=\beps) (?=\d)|(?<=update|pdates) (?=of)|(?<=\bof) (?=[\d.])"  # eps 0.1, 7 updates of 0.03
 )
-TENS, ONE_TWO_FIVE = (0.01, 0.1, 1, 10, 100), (2, 5, 10, 20, 50, 100)  # ticks of many and of few decades, %
 GAP, TEXT = 1.15, 0.3  # of an image's side: its share of the picture, the room for a text above it
-Line = tuple[object, ...]
 
 
 def wrapped(text: str, inches: float) -> str:
     """Each line of a small text wrapped to a width, numbers kept with what they count or measure."""
     width = max(12, int(17 * inches))
-    text = re.sub(
-        r"(?<=\d) (?=[a-z])|(?<=\beps) (?=\d)|(?<=\bof) (?=[\d.])|(?<=\bupdates) (?=of)|(?<=\bupdate) (?=of)",
-        UNBROKEN,
-        text,
-    )
+    text = re.sub(JOINED, UNBROKEN, text)
     return "\n".join(line for part in text.split("\n") for line in textwrap.wrap(part, width))
 
 
@@ -81,31 +72,3 @@ def tiles(
 def extent(down: int, across: int, side: float, *, texts: bool = False) -> tuple[float, float]:
     """Width and height in inches of so many tiles, each of them a square of a side, with or without room for texts."""
     return side * GAP * across, side * (GAP + TEXT * texts) * down
-
-
-def one_of_each(labels: np.ndarray) -> np.ndarray:
-    """Rows of the first image of every class, ascending."""
-    return np.asarray(np.unique(labels, return_index=True)[1])
-
-
-def settings(name: str, *words: str) -> str:
-    """A model's name with what is known of its settings."""
-    known = "; ".join(word for word in words if word)
-    return f"{name}: {known}" if known else name
-
-
-def shares(which: np.ndarray) -> str:
-    """The share (N,) for which something is so in words, with its exact 95 % interval."""
-    found = share(which)
-    return f"{100 * found.value:.0f} % [{100 * found.low:.0f}, {100 * found.high:.0f}]".replace(" ", UNBROKEN)
-
-
-def rare_axis(axes: Any, n: int, label: str) -> None:
-    """A logarithmic axis of percentages of n images, linear below one of them so that 0 has a place."""
-    least = 100 / max(n, 2)
-    axes.set_xscale("symlog", base=10, linthresh=least, linscale=0.4)
-    ticks = [0.0, *(tick for tick in (TENS if least < 1 else ONE_TWO_FIVE) if tick >= least)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(-0.25 * least, 115)
-    axes.set_xlabel(label)

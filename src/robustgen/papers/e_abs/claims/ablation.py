@@ -1,0 +1,139 @@
+"""Claims about the three extensions one by one and together (Table 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from robustgen.evaluation.claims import Condition
+from robustgen.evaluation.rows import Claim
+from robustgen.evaluation.statistics import Estimate, proportion_difference
+from robustgen.papers.e_abs.claims.paired import (
+    CLEAN_MARGIN,
+    ROBUST_MARGIN,
+    inferences,
+    instead,
+    methods,
+    paired,
+    papers_words,
+)
+from robustgen.papers.e_abs.claims.paired import slug as lowered
+from robustgen.papers.e_abs.measured import Ablation, Measured
+from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.words import ALL_THREE, CLEAN, NORM_ORDER, SVHN, VARIANTS
+from robustgen.papers.statements import POSITIVE, READING, SHARE, Statement
+from robustgen.papers.words import NORMS
+
+COLUMNS = {CLEAN: "", **{f"PGD-{NORMS[norm]}": norm for norm in NORM_ORDER}}  # of Table 5: the norm of each
+WORDS = {"": "clean accuracy", **{norm: f"accuracy under {NORMS[norm]} PGD" for norm in NORM_ORDER}}
+SINGLE = ("A-ABS", "D-ABS", "V-ABS")
+EXTENSIONS = "Sec. 5, Table 5"
+PAIRS = (  # first, second, text, condition: differences in clean accuracy
+    ("AV-ABS", "ABS", "variational inference with adversarial autoencoders improves on ABS's accuracy", POSITIVE),
+    ("DV-ABS", "ABS", "variational inference with the discriminative loss improves on ABS's accuracy", POSITIVE),
+    ("AV-ABS", "A-ABS", "variational inference improves the accuracy of adversarial autoencoders", POSITIVE),
+    ("DV-ABS", "D-ABS", "variational inference improves the accuracy with the discriminative loss", POSITIVE),
+    (ALL_THREE, "AD-ABS", "variational inference improves the accuracy of both together", POSITIVE),
+    ("V-ABS", "ABS", "variational inference alone gives no improvement", Condition("<", CLEAN_MARGIN)),
+    ("A-ABS", "ABS", "exact inference undermines the accuracy of adversarial autoencoders", Condition("<", 0)),
+    ("AD-ABS", "ABS", "exact inference undermines the accuracy of both together", Condition("<", 0)),
+)  # fmt: skip
+
+
+def claims(found: Measured) -> Iterator[Claim]:
+    section = found.ablation
+    for column in COLUMNS:
+        right = correct(section, column)
+        if set(right) == set(VARIANTS):
+            yield _all_three(section, column, right)
+        if {"ABS", *SINGLE} <= set(right):
+            yield _no_single(section, column, right)
+    right = correct(section, CLEAN)
+    for first, second, text, condition in PAIRS:
+        if first in right and second in right:
+            yield _pair(section, (first, second), text, condition)
+
+
+def correct(section: Ablation, column: str) -> dict[str, np.ndarray]:
+    """Which images (N,) each variant has right in a column of Table 5; those that were not so attacked are left out."""
+    if not COLUMNS[column]:
+        return {name: study.natural for name, study in section.variants.items()}
+    norm = COLUMNS[column]
+    return {
+        name: study.robust(_point(study, norm))
+        for name, study in section.variants.items()
+        if study.has(attack="pgd", norm=norm)
+    }
+
+
+def _point(study: AttackStudy, norm: str) -> int:
+    """PGD's grid point at the norm's main radius, or at its first where that is another attack's."""
+    eps = study.main_eps(norm)
+    there = study.has(attack="pgd", norm=norm, eps=eps)
+    return study.point(attack="pgd", norm=norm, eps=eps if there else study.radii("pgd", norm)[0])
+
+
+def _extreme(against: Mapping[str, Estimate], key: Callable[[Estimate], float], *, least: bool) -> tuple[str, Estimate]:
+    pick = min if least else max
+    return pick(against.items(), key=lambda pair: key(pair[1]))
+
+
+def _all_three(section: Ablation, column: str, right: dict[str, np.ndarray]) -> Claim:
+    words = WORDS[COLUMNS[column]]
+    statement = Statement(
+        name=f"ablation-all-three-needed-{lowered(column)}",
+        text=f"{SVHN}: all three extensions are necessary: E-ABS has a better {words} than any other combination",
+        source=EXTENSIONS,
+        quantity=f"{words}, E-ABS − that combination's whose interval reaches lowest, {SHARE}",
+    )
+    against = {name: proportion_difference(right[ALL_THREE], right[name]) for name in VARIANTS if name != ALL_THREE}
+    name, estimate = _extreme(against, lambda found: found.low, least=True)
+    numbers = papers_words((SVHN, ALL_THREE, column), (SVHN, name, column))
+    return statement.decided(estimate, _note(section, column, right, name, numbers))
+
+
+def _no_single(section: Ablation, column: str, right: dict[str, np.ndarray]) -> Claim:
+    words = WORDS[COLUMNS[column]]
+    statement = Statement(
+        name=f"ablation-no-single-extension-{lowered(column)}",
+        text=f"{SVHN}: no single extension significantly improves ABS's {words}",
+        source=EXTENSIONS,
+        quantity=f"{words}, ABS with that single extension whose interval reaches highest − ABS, {SHARE}",
+        condition=Condition("<", ROBUST_MARGIN),
+    )
+    against = {name: proportion_difference(right[name], right["ABS"]) for name in SINGLE}
+    name, estimate = _extreme(against, lambda found: found.high, least=False)
+    numbers = papers_words((SVHN, name, column), (SVHN, "ABS", column))
+    return statement.decided(estimate, f"{READING} {_note(section, column, right, name, numbers)}")
+
+
+def _note(section: Ablation, column: str, right: dict[str, np.ndarray], name: str, numbers: str) -> str:
+    singly = ", ".join(f"{each} {which.mean():.1%}" for each, which in right.items())
+    return f"{instead(section.dataset, SVHN)}The difference is of {name}. {singly}. {numbers}" + _settings(
+        section, column, list(right)
+    )
+
+
+def _settings(section: Ablation, column: str, names: list[str]) -> str:
+    studies = [section.variants[name] for name in names]
+    if COLUMNS[column]:
+        return methods((study, _point(study, COLUMNS[column])) for study in studies)
+    return inferences(studies)
+
+
+def _pair(section: Ablation, names: tuple[str, str], text: str, condition: Condition) -> Claim:
+    right = correct(section, CLEAN)
+    first, second = names
+    shown = [name.partition(" ")[0] for name in names]
+    statement = Statement(
+        name=f"ablation-{lowered(shown[0])}-beside-{lowered(shown[1])}",
+        text=f"{SVHN}: {text}",
+        source=EXTENSIONS,
+        quantity=f"clean accuracy, {first} − {second}, {SHARE}",
+        condition=condition,
+    )
+    numbers = papers_words(*((SVHN, name, CLEAN) for name in names))
+    before = (f"{READING} " if condition.bound else "") + instead(section.dataset, SVHN)
+    a, b = ((name, right[name]) for name in names)
+    return paired(statement, a, b, numbers + _settings(section, CLEAN, list(names)), before)

@@ -1,0 +1,128 @@
+"""Claims about the attacks themselves: adaptive gradients, attacks without gradients, errors by chance (Sec. 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from robustgen.evaluation.claims import Condition
+from robustgen.evaluation.rows import Claim
+from robustgen.papers.e_abs.claims.comparison import TABLES
+from robustgen.papers.e_abs.claims.paired import PAPERS, inferences, instead, methods, paired, slug
+from robustgen.papers.e_abs.measured import Measured
+from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.words import ATTACKS, E_ABS, NORM_ORDER, SVHN, line, radius_words
+from robustgen.papers.statements import READING, SHARE, Statement
+from robustgen.papers.studies import accuracy
+from robustgen.papers.words import NORMS
+
+GRADIENTS = ("pgd", "ddn", "cw", "deepfool")  # the paper's attacks that follow gradients
+WITHOUT = {"linf": "estimated", "l2": "boundary"}  # gradients
+LATENT = "latent-descent"
+FEW = Condition("<", 0.05)
+REFERENCES = {"linf": "L∞ PGD, gradient estimation", "l2": "Boundary attack"}
+
+
+def claims(found: Measured) -> Iterator[Claim]:
+    for paper, section in found.comparisons.items():
+        study = section.e_abs
+        if study is not None:
+            yield from _by_chance(paper, section.dataset, study)
+            for norm in NORM_ORDER:
+                yield from _confirmed(paper, section.dataset, study, norm)
+                yield from _latent_descent(paper, section.dataset, study, norm)
+    study = found.gradient_free.study
+    for norm in NORM_ORDER:
+        if study is not None and study.has(attack=WITHOUT[norm], norm=norm):
+            yield from _gradient_free(found.gradient_free.dataset, study, norm)
+
+
+def _by_chance(paper: str, dataset: str, study: AttackStudy) -> Iterator[Claim]:
+    statement = Statement(
+        name=f"{slug(paper)}-no-errors-by-chance",
+        text=f"{paper}: errors that count come from the attack, not from the randomness of inference",
+        source="a control of ours",
+        quantity="share of the images that E-ABS has right that a second inference without attack has wrong",
+        condition=FEW,
+    )
+    if study.natural.any():
+        note = f"{READING} {instead(dataset, paper)}{inferences([study])}"
+        yield statement.decided(accuracy(~study.control[study.natural]), note)
+
+
+def _confirmed(paper: str, dataset: str, study: AttackStudy, norm: str) -> Iterator[Claim]:
+    statement = Statement(
+        name=f"{slug(paper)}-{norm}-attack-is-not-misled",
+        text=f"{paper}: the samples of EOT stabilise {NORMS[norm]} PGD on E-ABS: errors that it sees are errors",
+        source="Sec. 4.2, App. B.1",
+        quantity="share of the errors seen by PGD that fresh inference does not confirm",
+        condition=FEW,
+    )
+    if norm not in study.norms or not study.has(attack="pgd", norm=norm, eps=study.main_eps(norm)):
+        return
+    point = study.point(attack="pgd", norm=norm, eps=study.main_eps(norm))
+    estimate = study.false_breaks(point)
+    if estimate is not None:
+        yield statement.decided(estimate, f"{READING} {instead(dataset, paper)}{study.method(point)}")
+
+
+def _latent_descent(paper: str, dataset: str, study: AttackStudy, norm: str) -> Iterator[Claim]:
+    statement = Statement(
+        name=f"{slug(paper)}-{norm}-pgd-improves-on-latent-descent",
+        text=f"{paper}: PGD with the adaptive gradient improves Schott et al.'s latent descent attack, {NORMS[norm]}",
+        source=f"Sec. 4.2; the data of {TABLES[paper]}",
+        quantity=f"E-ABS's accuracy under latent descent − under PGD, {SHARE}",
+    )
+    eps = _radius(study, norm, LATENT)
+    if eps is not None:
+        points = [study.point(attack=attack, norm=norm, eps=eps) for attack in (LATENT, "pgd")]
+        first, second = ((ATTACKS[name], study.robust(p)) for name, p in zip((LATENT, "pgd"), points, strict=True))
+        yield paired(statement, first, second, methods((study, p) for p in points), instead(dataset, paper))
+
+
+def _radius(study: AttackStudy, norm: str, attack: str) -> float | None:
+    """The largest radius of an attack at which PGD was run, too."""
+    radii = [eps for eps in study.radii(attack, norm) if study.has(attack="pgd", norm=norm, eps=eps)]
+    return max(radii, default=None)
+
+
+def _gradient_free(dataset: str, study: AttackStudy, norm: str) -> Iterator[Claim]:
+    """The weakness of an attack without gradients, and what it finds that those with gradients miss."""
+    eps = _radius(study, norm, WITHOUT[norm])
+    if eps is None:
+        return
+    fixed = {"norm": norm, "eps": eps}
+    free = study.point(attack=WITHOUT[norm], **fixed)
+    by_gradient = {name: study.point(attack=name, **fixed) for name in GRADIENTS if study.has(attack=name, **fixed)}
+    best = min(by_gradient, key=lambda name: study.robust(by_gradient[name]).mean())
+    name = line(norm, WITHOUT[norm])
+    statement = Statement(
+        name=f"gradient-free-{norm}-weaker",
+        text=f"{SVHN}: gradient-based attacks with the adaptive gradient are much stronger than gradient-free ones, "
+        f"{NORMS[norm]}",
+        source="Sec. 5",
+        quantity=f"E-ABS's accuracy under {ATTACKS[WITHOUT[norm]]} − under {ATTACKS[best]}, the strongest single "
+        f"attack that follows gradients, {SHARE}",
+    )
+    number = PAPERS[SVHN, REFERENCES[norm], E_ABS]
+    settings = f"The paper's: {number.value:g} % under {name}. {methods([(study, free), (study, by_gradient[best])])}"
+    first, second = (name, study.robust(free)), (ATTACKS[best], study.robust(by_gradient[best]))
+    yield paired(statement, first, second, settings, instead(dataset, SVHN))
+    yield _obfuscated(dataset, study, norm, free, list(by_gradient.values()))
+
+
+def _obfuscated(dataset: str, study: AttackStudy, norm: str, free: int, by_gradient: list[int]) -> Claim:
+    statement = Statement(
+        name=f"gradient-free-{norm}-finds-nothing-new",
+        text=f"{SVHN}: E-ABS does not have obfuscated gradients, {NORMS[norm]}",
+        source="Sec. 4.2 and 5",
+        quantity=f"share of the test images that withstand the attacks by gradients and not {ATTACKS[WITHOUT[norm]]}",
+        condition=FEW,
+    )
+    withstood = np.all([study.robust(point) for point in by_gradient], axis=0)
+    missed = withstood & ~study.robust(free)
+    names = ", ".join(ATTACKS[str(study.arrays["attack"][point])] for point in by_gradient)
+    eps = float(study.arrays["eps"][free])
+    note = f"{READING} {instead(dataset, SVHN)}{missed.sum()} of {withstood.sum()} that withstand {names} of "
+    return statement.decided(accuracy(missed), f"{note}{radius_words(norm, eps)}. {study.method(free)}")

@@ -1,0 +1,199 @@
+"""The renderer of Ju & Wagner 2020; its scale is made by tests/papers/e_abs."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import sys
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from robustgen.errors import UserError
+from robustgen.evaluation.plotting import STYLE
+from robustgen.evaluation.rows import load_claims, load_coverage, load_rows
+from robustgen.io import load_json
+from robustgen.papers.e_abs import PAPER
+from robustgen.papers.e_abs import measured as m
+from robustgen.papers.manifest import load_manifests, verify
+from robustgen.stages.e_abs import (
+    Ablation,
+    Comparison,
+    GradientFree,
+    Options,
+    Sensitivity,
+    Sweeps,
+    measured,
+    run,
+)
+
+OUT = Path("results/quick/e-abs")
+MODELS = ("cnn", "adv_linf", "adv_l2", "abs", "e_abs")
+VARIANTS = ("abs", "a", "d", "v", "ad", "av", "dv", "adv")
+
+
+def comparison(name: str, dataset: str = "digits16") -> Comparison:
+    return Comparison(dataset=dataset, **{model: f"{name}-{model}" for model in MODELS})
+
+
+SECTIONS: dict[str, Any] = {
+    "mnist": comparison("mnist"),
+    "fashion_mnist": comparison("fashion", "fashion-mnist"),
+    "supertraffic": comparison("traffic", "supertraffic10"),
+    "svhn": comparison("svhn"),
+    "ablation": Ablation(dataset="digits16", **{name: f"ablation-{name}" for name in VARIANTS}),
+    "curve": comparison("curve"),
+    "sweeps": Sweeps(dataset="digits16", eot="eot", restarts="restarts", steps="steps"),
+    "gradient_free": GradientFree(dataset="digits16", study="gradient-free"),
+    "sensitivity": Sensitivity(
+        dataset="digits16",
+        studies=("sensitivity-0", "sensitivity-1", "sensitivity-2"),
+        labels=("as everywhere", "cost: mean", "follow 0"),
+    ),
+}
+
+
+def options(root: Path, **changes: Any) -> Options:
+    given = {"attacks": root / "attacks", "curves": root / "curves", **SECTIONS, "scale": "quick", "out": root / OUT}
+    return Options(**{**given, **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_files() -> Iterator[None]:
+    """Coarse pictures and whole fonts: subsetting fonts takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STYLE, "savefig.dpi", 70)
+        patch.setitem(STYLE, "pdf.fonttype", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made() -> ModuleType:
+    """tests/papers/e_abs/conftest.py."""
+    spec = importlib.util.spec_from_file_location("made_e_abs", Path(__file__).parents[1] / "papers/e_abs/conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def results(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all results of the scale in which the paper is right."""
+    root = tmp_path_factory.mktemp("scale")
+    made.write(made.make(made.World()), root)
+    run(options(root))
+    return root
+
+
+def test_every_artifact_is_written(results: Path) -> None:
+    for artifact in PAPER.artifacts:
+        suffixes = (".csv", ".md") if artifact.kind == "table" else (".csv", ".png", ".pdf")
+        assert all((results / OUT / f"{artifact.name}{suffix}").stat().st_size > 0 for suffix in suffixes)
+        if artifact.kind == "figure":
+            with Image.open(results / OUT / f"{artifact.name}.png") as image:
+                assert min(image.size) > 90
+            with (results / OUT / f"{artifact.name}.csv").open() as file:
+                assert list(csv.DictReader(file)), artifact.name
+        else:
+            assert load_rows(results / OUT / f"{artifact.name}.csv")
+    assert load_coverage(results / OUT / "coverage.csv")
+    verify(results / "results/quick", PAPER.slug, load_manifests(results / "results/quick")[PAPER.slug])
+
+
+def test_headline_agrees_with_tables_and_claims(results: Path) -> None:
+    headline = load_json(results / OUT / "headline.json")
+    cells = {(row.row, row.column): row.value for row in load_rows(results / OUT / "table4.csv")}
+    assert headline["SVHN's recipe: E-ABS, All L2 %"] == cells["All L2", "E-ABS"] == 50
+    assert headline["SVHN's recipe: E-ABS, Clean %"] == 95.5
+    assert headline["MNIST's recipe: ABS, Clean %"] == 96
+    assert headline["Ablation: ADV-ABS (E-ABS), Clean %"] == 90
+    assert "MNIST's recipe: CNN, All L2 %" not in headline
+    verdicts = [claim.verdict for claim in load_claims(results / OUT / "claims.csv")]
+    counts = verdicts.count("holds"), verdicts.count("fails"), verdicts.count("not decided")
+    names = ("claims that hold", "claims that fail", "claims not decided")
+    assert tuple(headline[name] for name in names) == counts
+    assert verdicts
+    caption = (results / OUT / "claims.md").read_text().splitlines()[0]
+    assert "not corrected for their number" in caption
+    assert "“MNIST” is what the paper does on it, run on digits 16×16" in caption
+    assert "“SuperTraffic-10”" not in caption  # run on itself
+
+
+def test_a_scale_without_studies_still_writes_every_file(tmp_path: Path, results: Path) -> None:
+    run(Options(attacks=tmp_path / "attacks", curves=tmp_path / "curves", scale="quick", out=tmp_path / OUT))
+    assert sorted(p.name for p in (tmp_path / OUT).iterdir()) == sorted(p.name for p in (results / OUT).iterdir())
+    assert {claim.verdict for claim in load_claims(tmp_path / OUT / "claims.csv")} <= {"not decided"}
+    for artifact in PAPER.artifacts:
+        if artifact.kind == "table":
+            assert all(not row.value for row in load_rows(tmp_path / OUT / f"{artifact.name}.csv"))
+    headline = load_json(tmp_path / OUT / "headline.json")
+    assert set(headline) == {"claims that hold", "claims that fail", "claims not decided"}
+    assert "run on" not in (tmp_path / OUT / "claims.md").read_text().splitlines()[0]
+
+
+def test_studies_take_their_roles(results: Path) -> None:
+    found = measured(options(results))
+    for section, names in SECTIONS.items():
+        there = getattr(found, section)
+        for role, name in vars(names).items():
+            value = getattr(there, role)
+            if role in ("dataset", "labels"):
+                continue
+            assert tuple(each.name for each in value) == name if isinstance(name, tuple) else value.name == name
+    assert (found.mnist.dataset, found.supertraffic.dataset) == ("digits 16×16", "SuperTraffic-10")
+    assert found.sensitivity.labels == SECTIONS["sensitivity"].labels
+    assert found.mnist.e_abs is not None
+    curve = found.curve_of(found.mnist.e_abs)
+    assert curve is not None
+    assert (curve.name, curve.kept("accuracy", best=True)) == ("mnist-e_abs", 0.875)
+    assert found.mnist.cnn is not None
+    assert found.curve_of(found.mnist.cnn) is None
+
+
+def test_options_and_what_is_measured_have_the_same_roles() -> None:
+    pairs = ((Comparison, m.Comparison), (Ablation, m.Ablation), (Sweeps, m.Sweeps), (GradientFree, m.GradientFree),
+             (Sensitivity, m.Sensitivity))  # fmt: skip
+    for given, found in pairs:
+        assert [field.name for field in fields(given)] == [field.name for field in fields(found)]
+    sections = {field.name for field in fields(m.Measured)} - {"scale", "curves"}
+    assert (
+        sections == {field.name for field in fields(Options)} - {"attacks", "curves", "scale", "out"} == set(SECTIONS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "role"),
+    [
+        (section, role)
+        for section, names in SECTIONS.items()
+        for role in vars(names)
+        if role not in ("dataset", "labels")
+    ],
+)
+def test_a_study_that_is_not_there_is_named(section: str, role: str, results: Path) -> None:
+    names = SECTIONS[section]
+    missing: Any = ("nothing",) * len(names.studies) if role == "studies" else "nothing"
+    with pytest.raises(UserError, match=r"array file not found: .*/nothing\.npz"):
+        measured(options(results, **{section: replace(names, **{role: missing})}))
+    option = section.replace("_", "-")
+    with pytest.raises(UserError, match=rf"{section} names .*{role}.* but no data set; give --{option}.dataset"):
+        measured(options(results, **{section: replace(names, dataset="")}))
+
+
+@pytest.mark.parametrize("labels", [(), ("one", "two"), ("one", "one", "two")])
+def test_every_choice_needs_a_label_of_its_own(labels: tuple[str, ...], results: Path) -> None:
+    with pytest.raises(UserError, match=r"3 studies and \d different labels; give --sensitivity.labels one for each"):
+        measured(options(results, sensitivity=replace(SECTIONS["sensitivity"], labels=labels)))
+
+
+def test_a_missing_training_curve_is_named(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training curve not found: .*/mnist-abs\.csv"):
+        measured(options(results, curves=tmp_path))
