@@ -2,74 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 from dataclasses import replace
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import tyro
-import yaml
-from dvc.parsing.interpolate import to_str
+from dvc.fs import LocalFileSystem
+from dvc.parsing.context import Context
 
 from robustgen import models
 from robustgen.attacks.ball import ball_of
-from robustgen.cli import negated
-from robustgen.models import aae, detectors, encoder_cnn
-from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.models import detectors
 from robustgen.stages.train_classifier import Options as TrainOptions
-from robustgen.training import aae as training
 from robustgen.training import classifier, dsm, ebm, gat
 from robustgen.training.classifier import Adversary
 
-ROOT = Path(__file__).parents[1]
-FILES = {"quick": [ROOT / "params.yaml"]} | {
-    folder.name: sorted(folder.glob("*.yaml")) for folder in sorted((ROOT / "params").iterdir()) if folder.is_dir()
-}
-FAMILIES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-EVERY_RUN = [
-    (scale, family, run, item)
-    for scale, files in FILES.items()
-    for file in files
-    for family, runs in yaml.safe_load(file.read_text()).items()
-    for run, item in (runs or {}).items()
-]
-SHARD = re.compile(r"(.+)\.(\d{3})")
-RUNS = [  # of the shards of an evaluation the first
-    pytest.param(*values, id=f"{values[1]}@{values[2]}")
-    for values in EVERY_RUN
-    if not (shard := SHARD.fullmatch(values[2])) or shard[2] == "000"
-]
-CLASSIFIERS = ("train-classifier", "train-classifier-tuned")
+from .runs import CLASSIFIERS, CONTENTS, EVERY_RUN, FAMILIES, FILES, ROOT, RUNS, SHARD, parse, words
+
 PAPER_TRAININGS = [param for param in RUNS if param.values[0] == "paper" and param.values[1] in CLASSIFIERS]
-
-
-def command_of(family: str) -> str:
-    """The command of a family; `defend-none` is `defend` without its generative model, which would be a dependency, and
-    `train-classifier-tuned` is `train-classifier` with one.
-    """
-    return family.removesuffix("-none").removesuffix("-tuned")
-
-
-def words(family: str, run: str, item: dict[str, Any]) -> list[str]:
-    """The words that the shell passes to `robustgen FAMILY`, with DVC's own rendering of the item."""
-    options = to_str(item, {"bool": "boolean_optional", "list": "nargs"})
-    command = FAMILIES[family]["do"]["cmd"].replace("${key}", run).replace("${item}", options)
-    head, *rest = shlex.split(command.removeprefix("exec "))
-    assert [head, rest[0]] == ["robustgen", command_of(family)]
-    return rest[1:]
-
-
-def parse(family: str, args: list[str]) -> Any:
-    module = import_module(f"robustgen.stages.{command_of(family).replace('-', '_')}")
-    kind = module.options_type(args) if hasattr(module, "options_type") else module.Options
-    return tyro.cli(kind, args=[negated(word) for word in args])
 
 
 def flat(item: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -149,18 +102,25 @@ def test_ill_typed_key_is_named(family: str, key: str, value: Any, capsys: pytes
     assert f"--{named}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("scale", "family", "run", "item"), RUNS)
-def test_references_lead_to_runs_of_the_same_scale(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
-    made = {
-        output.replace("${key}", str(param.values[2]))
-        for param in RUNS
-        for output in FAMILIES[str(param.values[1])]["do"].get("outs", [])
-        if param.values[0] == scale
-    }
-    texts = [value for value in flat(item).values() if isinstance(value, str)]
-    wanted = {text for text in texts if text.startswith(("data/", "models/"))}
+@pytest.mark.parametrize("file", CONTENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_references_lead_to_runs_of_the_same_file(file: Path) -> None:
+    """So that every file can be on without the others."""
+    runs = [(family, run, item) for family, found in CONTENTS[file].items() for run, item in (found or {}).items()]
+    made = {out.replace("${key}", run) for family, run, _ in runs for out in FAMILIES[family]["do"].get("outs", [])}
     folders = {str(parent) for output in made for parent in Path(output).parents}  # detectors, one class a file
-    assert wanted <= made | folders
+    texts = [value for _, _, item in runs for value in flat(item).values() if isinstance(value, str)]
+    assert set() < {text for text in texts if text.startswith(("data/", "models/"))} <= made | folders
+
+
+@pytest.mark.parametrize("scale", [scale for scale in FILES if scale != "quick"])
+def test_all_files_of_a_scale_can_be_on_together(scale: str) -> None:
+    """DVC merges dicts key by key and refuses anything else that two files define."""
+    context = Context()
+    context.load_from_vars(LocalFileSystem(), list(map(str, FILES[scale])), str(ROOT), default="params.yaml")
+    merged = context.value
+    for found, family, run, item in EVERY_RUN:
+        if found in ("quick", scale):
+            assert item.items() <= merged[family][run].items(), f"{family}@{run}"
 
 
 STUDIES = {"detection": "defend-detectors", "distortion": "distort", "synthesis": "synthesize", "curve": "train-gat"}
@@ -179,88 +139,6 @@ def test_the_studies_of_gat_are_runs(scale: str) -> None:
     wanted |= {("train-gat", cifar.get(f"{name}_curve", cifar[name])) for name in ("small", "large")}
     assert len(wanted) > 20
     assert {(family, f"{scale}/gat/{name}") for family, name in wanted} <= runs
-
-
-MODELS_OF_E_ABS = {"cnn", "adv_linf", "adv_l2", "abs", "e_abs"}
-
-
-@pytest.mark.parametrize("scale", [scale for scale, family, _, _ in EVERY_RUN if family == "e-abs"])
-def test_the_studies_of_e_abs_are_runs(scale: str) -> None:
-    (item,) = (item for found, family, _, item in EVERY_RUN if (found, family) == (scale, "e-abs"))
-    runs = {SHARD.sub(r"\1", run) for _, family, run, _ in EVERY_RUN if family == "attack-synthesis"}
-    values = [value for section in item.values() for key, value in section.items() if key not in ("dataset", "labels")]
-    wanted = {name for value in values for name in ([value] if isinstance(value, str) else value)}
-    assert {f"{scale}/e-abs/{name}" for name in wanted} == {run for run in runs if run.startswith(f"{scale}/")}
-    choices = item.get("sensitivity", {"studies": [], "labels": []})
-    assert len(choices["studies"]) == len(choices["labels"])
-
-
-@pytest.mark.parametrize("scale", [scale for scale, family, _, _ in EVERY_RUN if family == "e-abs"])
-def test_the_models_of_a_comparison_are_attacked_alike(scale: str) -> None:
-    """The attacks of a classifier are among those of the autoencoders, and all see the same number of images."""
-    items = {run: item for found, family, run, item in EVERY_RUN if (found, family) == (scale, "attack-synthesis")}
-    (sections,) = (item for found, family, _, item in EVERY_RUN if (found, family) == (scale, "e-abs"))
-    for section in (each for each in sections.values() if set(each) >= MODELS_OF_E_ABS):
-        attacks, images = {}, set()
-        for key in MODELS_OF_E_ABS:
-            name = f"{scale}/e-abs/{section[key]}"
-            shards = [item for run, item in items.items() if re.fullmatch(rf"{name}(\.\d{{3}})?", run)]
-            images.add(sum(item["images"] for item in shards))
-            lists = {key: shards[0][key] for key in ("attack", "norm", "eps", "steps", "restarts")}
-            count = max(map(len, lists.values()))
-            attacks[key] = set(zip(*(each * count if len(each) == 1 else each for each in lists.values()), strict=True))
-        assert attacks["cnn"] == attacks["adv_linf"] == attacks["adv_l2"]
-        assert attacks["cnn"] <= attacks["abs"] == attacks["e_abs"]
-        assert len(images) == 1
-
-
-def test_the_training_curves_that_e_abs_reads_are_runs() -> None:
-    runs = {run for _, family, run, _ in EVERY_RUN if family == "train-autoencoder"}
-    attacked = [(scale, item) for scale, family, _, item in EVERY_RUN if family == "attack-synthesis"]
-    for scale, item in attacked:
-        if item["arch"] == "aae":
-            study = AttackStudy("study", {"config": np.array(json.dumps(item))})
-            assert f"{scale}/e-abs/{study.model}" in runs
-
-
-PAPER_AUTOENCODERS = [param for param in RUNS if param.values[:2] == ("paper", "train-autoencoder")]
-
-
-@pytest.mark.parametrize(("scale", "family", "run", "item"), PAPER_AUTOENCODERS)
-def test_one_epoch_of_every_autoencoder_of_the_paper(scale: str, family: str, run: str, item: dict[str, Any]) -> None:
-    """On twenty random images, two of each class: Table 9's maps, Sec. 4.3's recipe."""
-    options = parse(family, words(family, run, item))
-    config, recipe = options.model, options.recipe
-    simple = "mnist" in run
-    assert encoder_cnn.encoder_sizes(config) == ([28, 14, 7, 4, 3] if simple else [32, 16, 8, 4, 1])
-    assert aae.decoder_sizes(config) == ([1, 4, 11, 25, 28, 28] if simple else [1, 4, 8, 16, 32, 32])
-    assert (recipe.epochs, recipe.noise) == (800 if "svhn" in run else 500, 0.2 if simple else 0.01)
-    assert (recipe.batch, recipe.lr, recipe.halve_every, recipe.beta, recipe.gamma) == (512, 1e-3, 200, 1, 10)
-    torch.manual_seed(0)
-    model = aae.AAE(config)
-    x = torch.rand(20, config.channels, config.size, config.size, generator=torch.Generator().manual_seed(0))
-    images = classifier.Images(x, torch.arange(20) % config.classes)
-    trained, curve = training.train_autoencoder(
-        model, images, images, replace(recipe, epochs=1, batch=20, check_every=1)
-    )
-    assert (curve[0].cross_entropy > 0) == config.shared
-    assert (curve[0].discriminator > 0) == config.adversarial
-    assert all(not torch.equal(p, old) for p, old in zip(trained.parameters(), model.parameters(), strict=True))
-
-
-def test_the_cnn_of_e_abs_has_the_encoder_of_its_autoencoder() -> None:
-    networks = {
-        (family, run): item["model"] for scale, family, run, item in EVERY_RUN if "/e-abs/" in run and "model" in item
-    }
-    found = 0
-    for (family, run), network in networks.items():
-        if family in CLASSIFIERS:
-            autoencoder = networks["train-autoencoder", f"{run.rpartition('/')[0]}/e-abs"]
-            shared = set(network) - {"arch"}
-            assert {f"encoder_{name}" for name in ("channels", "kernels", "strides", "paddings")} <= shared
-            assert {key: network[key] for key in shared} == {key: autoencoder[key] for key in shared}
-            found += 1
-    assert found >= 3 * (4 + 2)  # data sets of the scales paper and desktop
 
 
 def test_paper_trains_the_papers_networks() -> None:

@@ -23,7 +23,7 @@ from robustgen.models.igebm import IGEBM
 from robustgen.models.jem import JEM
 from robustgen.progress import log, progress
 from robustgen.sampling.langevin import force, generator_noise, langevin
-from robustgen.seeding import derive, generator
+from robustgen.seeding import derive, generator, seeded
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Images, augment
 from robustgen.training.divergence import Band
@@ -182,7 +182,8 @@ def train_step(state: State, train: Images, recipe: Recipe) -> Losses:
     state.buffer[slots] = samples.cpu()
     for group in state.optimizer.param_groups:
         group["lr"] = recipe.rate(state.update)
-    losses = descend(state.model, state.optimizer, data, samples, labels, recipe.alpha)
+    with seeded(device, derive(recipe.seed, "dropout", state.restarts, state.update)):
+        losses = descend(state.model, state.optimizer, data, samples, labels, recipe.alpha)
     state.update += 1
     return losses
 
