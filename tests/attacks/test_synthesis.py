@@ -1,137 +1,19 @@
-"""Attacks on classifiers whose decision boundaries are known, and the attacker who goes on from known latents."""
+"""Attacks on classifiers whose decision boundaries are known, and what confirms their errors."""
 
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from robustgen.attacks.ball import ball_of
-from robustgen.attacks.following import Following, Synthesis, Task
-from robustgen.attacks.minimal import Nearest
-from robustgen.attacks.synthesis import (
-    ATTACKS,
-    Options,
-    Outcome,
-    check_attack,
-    confirmed,
-    fresh_logits,
-    run_attack,
-    settled,
-)
-from robustgen.defenses.e_abs import AnalysisBySynthesis
-from robustgen.defenses.e_abs import Options as Inference
+from robustgen.attacks.following import Following
+from robustgen.attacks.synthesis import ATTACKS, Options, check_attack, confirmed, fresh_logits, run_attack, settled
 from robustgen.errors import UserError
-from robustgen.seeding import ImageStreams
 
-K, M, SHAPE = 3, 2, (1, 4, 4)
-SIZE = math.prod(SHAPE)
-N = 5
-SEARCHES = [(name, norm) for name, kind in ATTACKS.items() if not kind.radius for norm in kind.norms]
-CLIMBS = [(name, norm) for name, kind in ATTACKS.items() if kind.radius for norm in kind.norms]
-SHORT = {"boundary": 300, "noise": 40, "cw": 60, "estimated": 10, "pgd": 30}  # steps where the paper's are many
-
-
-class Linear(nn.Module):
-    """W x + b, the boundaries all close to medium grey."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        random = torch.Generator().manual_seed(0)
-        w = torch.randn(K, SIZE, generator=random, dtype=torch.float64)
-        self.w, self.b = nn.Parameter(w), nn.Parameter(-w.sum(1) / 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(1) @ self.w.T + self.b
-
-
-class Decoders(nn.Module):
-    """G_k(z) = b_k + a A_k z with unit vectors in A_k; at a = 0 the classes are points, and boundaries planes."""
-
-    def __init__(self, a: float = 0.0) -> None:
-        super().__init__()
-        random = torch.Generator().manual_seed(0)
-        basis = torch.linalg.qr(torch.randn(SIZE, K * M, generator=random, dtype=torch.float64)).Q
-        self.a = nn.Parameter(a * basis.T.reshape(K, M, SIZE))
-        self.b = nn.Parameter(0.5 + 0.4 * (torch.rand(K, SIZE, generator=random, dtype=torch.float64) - 0.5))
-        self.config = SimpleNamespace(latent=M, adversarial=False)
-        self.num_classes = K
-
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        zero = x.new_zeros(len(x), K, M)
-        return zero, zero
-
-    def decode(self, z: Tensor) -> Tensor:
-        return (torch.einsum("nkm,kmd->nkd", z, self.a) + self.b).unflatten(2, SHAPE)
-
-    def log_d(self, z: Tensor) -> Tensor:
-        raise AssertionError("only adversarial autoencoders are asked for this")
-
-
-EXACT = Inference(variational=False, candidates=20, iterations=300, beta=0.5)
-
-
-def synthesis(a: float = 0.0, **options: object) -> AnalysisBySynthesis:
-    # the latents of points are where the encoder has them
-    given = {"variational": False, "candidates": 20, "iterations": 60 if a else 1, **options}
-    return AnalysisBySynthesis(Decoders(a), Inference(**given))  # type: ignore[arg-type]
-
-
-def images(network: nn.Module, n: int = N) -> tuple[Tensor, Tensor]:
-    """Nearly grey images, and what the network takes them for."""
-    x = 0.5 + 0.1 * (torch.rand(n, *SHAPE, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 0.5)
-    with torch.no_grad():
-        return x, network(x).argmax(1)
-
-
-def planes(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (K, D) and logits (N, K) of a classifier with plane boundaries."""
-    if isinstance(network, Linear):
-        return network.w.detach(), network(x).detach()
-    b = network.model.b.detach()  # type: ignore[union-attr]
-    return 2 * b, -(x.flatten(1)[:, None] - b).square().sum(2)  # type: ignore[operator]
-
-
-def nearest(network: nn.Module, x: Tensor, y: Tensor, norm: str) -> Tensor:
-    """(N,) distances of x from the nearest boundary."""
-    w, z = planes(network, x)
-    normals = w[None] - w[y][:, None]
-    length = normals.abs().sum(2) if norm == "linf" else normals.norm(dim=2)
-    behind = z.gather(1, y[:, None]) - z
-    return (behind / length).scatter(1, y[:, None], math.inf).amin(1)
-
-
-def run(name: str, network: nn.Module, x: Tensor, y: Tensor, **options: object) -> Outcome:
-    given = {"steps": SHORT.get(name), "restarts": 2, "seed": 7, **options}
-    return run_attack(name, network, x, y, range(len(x)), Options(**given))  # type: ignore[arg-type]
-
-
-NETWORKS = [Linear(), synthesis()]
-
-
-@pytest.mark.parametrize("network", NETWORKS, ids=["linear", "synthesis"])
-@pytest.mark.parametrize(
-    ("name", "norm", "within", "options"),
-    [
-        ("deepfool", "linf", 1.05, {}),
-        ("deepfool", "l2", 1.05, {}),
-        ("ddn", "l2", 1.03, {"steps": 160}),
-        ("cw", "l2", 1.05, {"steps": 200, "searches": 8, "follow": 1}),
-        ("boundary", "l2", 1.6, {"steps": 3000, "follow": 1}),
-    ],
-)
-def test_smallest_change_is_the_distance_to_the_plane(
-    network: nn.Module, name: str, norm: str, within: float, options: dict[str, object]
-) -> None:
-    x, y = images(network)
-    found = run(name, network, x, y, norm=norm, **options)
-    bound = nearest(network, x, y, norm)
-    assert found.broken_seen.all()
-    assert (found.distance >= bound - 1e-6).all()
-    assert (found.distance <= within * bound + 1e-3).all()
+from .planes import CLIMBS, NETWORKS, SEARCHES, SHAPE, SHORT, K, Linear, N, images, nearest, run, synthesis
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=["linear", "synthesis"])
@@ -147,40 +29,6 @@ def test_climb_breaks_an_image_where_the_plane_is_in_the_ball(
         for factor, broken in ((0.98, False), (beyond, True)):
             found = run(name, network, one, label, norm=norm, eps=factor * float(bound[row]), queries=20, follow=1)
             assert bool(found.broken_seen) == broken
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_latent_descent_ends_on_the_line_to_the_reconstruction(norm: str) -> None:
-    network = synthesis()
-    x, y = images(network)
-    found = run("latent-descent", network, x, y, norm=norm, halvings=20)
-    b, (_, z) = network.model.b.detach(), planes(network, x)  # type: ignore[union-attr]
-    behind = z.gather(1, y[:, None])[:, 0] - z.scatter(1, y[:, None], -math.inf).amax(1)
-    other = z.scatter(1, y[:, None], -math.inf).argmax(1)
-    t = behind / (behind + (b[other] - b[y]).square().sum(1))
-    r = b[other].unflatten(1, SHAPE)
-    wanted = torch.lerp(x, r, t.view(-1, 1, 1, 1))
-    torch.testing.assert_close(found.adversarial, wanted, atol=1e-5, rtol=0)
-    torch.testing.assert_close(found.distance, ball_of(norm, 1).distance(wanted, x), atol=1e-5, rtol=0)
-
-
-def test_latent_descent_needs_reconstructions() -> None:
-    x, y = images(Linear())
-    with pytest.raises(UserError, match="only analysis by synthesis has reconstructions; take another attack"):
-        run("latent-descent", Linear(), x, y)
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_more_noise_is_never_worse(norm: str) -> None:
-    network = Linear()
-    x, y = images(network)
-    few, more = (run("noise", network, x, y, norm=norm, directions=n).distance for n in (2, 8))
-    assert (more <= few).all()
-    assert (more < few).any()
-    assert (more >= nearest(network, x, y, norm)).all()
-    weak, strong = (run("noise", network, x, y, norm=norm, sigma=s, steps=n) for s, n in ((0.005, 1), (0.05, 10)))
-    assert (strong.distance <= weak.distance).all()  # the same values of σ, and larger ones
-    assert strong.broken_seen.sum() > weak.broken_seen.sum()
 
 
 @pytest.mark.parametrize("variational", [False, True])
@@ -251,81 +99,6 @@ def test_caller_may_say_which_images_are_errors() -> None:
     assert (found.distance > 0).all()
 
 
-@pytest.mark.parametrize("runs", [1, 3])
-def test_following_is_full_inference_where_latents_are_exact(runs: int) -> None:
-    network = AnalysisBySynthesis(Decoders(0.5), EXACT)
-    x, _ = images(network)
-    following = Following(network, range(N), iterations=60, runs=runs)
-    for step in range(3):
-        moved = (x + 0.02 * step).requires_grad_()
-        logits = following(moved)
-        full = network(moved)
-        torch.testing.assert_close(logits, full, atol=1e-5, rtol=1e-5)
-        ours, theirs = (torch.autograd.grad(each[:, 1].sum(), moved)[0] for each in (logits, full))
-        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
-
-
-def test_following_goes_on_and_begins_anew() -> None:
-    network = synthesis(0.5, iterations=60)
-    x, _ = images(network)
-    calls: list[tuple[bool, int | None]] = []
-    infer = network.infer
-
-    def counted(images: Tensor, streams: ImageStreams, start: object = None, **options: object) -> object:
-        calls.append((start is None, options["iterations"]))  # type: ignore[arg-type]
-        return infer(images, streams, start, **options)  # type: ignore[arg-type]
-
-    network.infer = counted  # type: ignore[method-assign, assignment]
-    following = Following(network, range(N), iterations=4)
-    for image in (x, x, x + 0.01):
-        following(image)
-    following.renew("again")
-    following(x)
-    assert calls == [(True, None), (False, 4), (True, None)]
-    calls.clear()
-    always = Following(network, range(N), iterations=0)
-    for image in (x, x + 0.01):
-        always(image)
-    assert calls == [(True, None)] * 2
-    with pytest.raises(ValueError, match="2 images for an attacker of 5"):
-        following(x[:2])
-
-
-def test_following_draws_anew_but_repeats_an_answer() -> None:
-    network = synthesis(0.5, variational=True)
-    assert isinstance(network, Synthesis)
-    x, _ = images(network)
-    following = Following(network, range(N))
-    first = following(x)
-    assert torch.equal(following(x), first)
-    near = x + 1e-12
-    assert (following(near) - first).abs().min() > 1e-6
-    same = Following(network, range(N))
-    assert torch.equal(same(x), first)
-    assert not torch.equal(Following(network, range(N), seed=1)(x), first)
-    whole, part = same(near), Following(network, range(N))
-    part(x)
-    torch.testing.assert_close(part.part(torch.tensor([1, 3]))(near[[1, 3]]), whole[[1, 3]])
-
-
-@pytest.mark.parametrize("how", ["runs", "draws"])
-def test_expectation_steadies_an_attacker(how: str) -> None:
-    network = synthesis(0.5, variational=True)
-    x, _ = images(network)
-
-    def spread(count: int) -> Tensor:
-        found = [Following(network, range(N), seed=seed, **{how: count})(x) for seed in range(30)]  # type: ignore[arg-type]
-        return torch.stack(found).std(0).mean()
-
-    assert spread(16) < (0.4 if how == "runs" else 0.9) * spread(1)
-
-
-def test_plain_classifiers_are_asked_as_they_are() -> None:
-    network = Linear()
-    x, _ = images(network)
-    assert torch.equal(Following(network, range(N), runs=7)(x), network(x))
-
-
 def test_settled_changes_are_errors_by_fresh_inference() -> None:
     network = synthesis(0.3, variational=True)
     x, y = images(network, 30)
@@ -365,58 +138,6 @@ def test_fresh_logits_are_the_images_own(network: nn.Module) -> None:
     else:
         often = [fresh_logits(network, x, range(12), runs=200, seed=seed) for seed in (0, 1)]
         assert (often[0] - often[1]).abs().mean() < 0.3 * (logits - often[1]).abs().mean()
-
-
-def test_boundary_starts_at_given_images_and_gives_up_without_an_error() -> None:
-    network = Linear()
-    x, y = images(network, 12)
-    right = (y == y[0]).nonzero().flatten()
-    assert 0 < len(right) < 12
-    o = Options(steps=50, seed=7)
-    found = run_attack("boundary", network, x, y, range(12), o, starts=x[right])
-    assert found.broken_seen.tolist() == (y != y[0]).tolist()
-    assert found.distance[right].isinf().all()
-    assert torch.equal(found.adversarial[right], x[right])
-
-
-def test_search_forgets_no_error_and_invents_none() -> None:
-    """DDN and CW hand back x or a black image where they fail, DeepFool its last image whatever that is."""
-
-    class Certain(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.stack([1 + 0 * x.flatten(1).sum(1), 0 * x.flatten(1).sum(1)], 1)
-
-    x, _ = images(Linear())
-    y = torch.zeros(N, dtype=torch.long)
-    for name in ("deepfool", "ddn", "cw", "noise", "boundary"):
-        found = run(name, Certain(), x, y, norm="l2", steps=5)
-        assert found.distance.isinf().all()
-        assert not found.broken_seen.any()
-        assert torch.equal(found.adversarial, x)
-
-
-def test_nearest_error_is_not_asked_about_twice() -> None:
-    network = synthesis(0.3, variational=True)
-    x, y = images(network)
-    edge = run("ddn", network, x, y, norm="l2", draws=1).adversarial
-    following, streams = Following(network, range(N)), ImageStreams(0, range(N))
-    search = Nearest(Task(following=following, x=x, y=y, ball=ball_of("l2", math.inf), streams=streams))
-    seen = search.wrong(edge) & (edge != x).flatten(1).any(1)
-    assert seen.sum() > 1
-    for number in range(10):
-        following.renew("other", number)
-        assert search.wrong(edge)[seen].all()
-
-
-@pytest.mark.parametrize("scale", [1e-4, 1e4])
-def test_searches_do_not_hang_on_the_scale_of_logits(scale: float) -> None:
-    network = Linear()
-    x, y = images(network)
-    wanted = [run(name, network, x, y, norm="l2").distance for name in ("deepfool", "ddn", "cw")]
-    network.w.data *= scale
-    network.b.data *= scale
-    for name, distance in zip(("deepfool", "ddn", "cw"), wanted, strict=True):
-        torch.testing.assert_close(run(name, network, x, y, norm="l2").distance, distance, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "norm"), [each for each in SEARCHES + CLIMBS if each[0] != "latent-descent"])

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from robustgen.data.parts import Part
 from robustgen.data.pixels import render
-from robustgen.data.readers import Part
 from robustgen.errors import UserError
 
 

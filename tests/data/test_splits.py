@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustgen.data.readers import Part
+from robustgen.data.parts import Part
 from robustgen.data.splits import split
 from robustgen.errors import UserError
 

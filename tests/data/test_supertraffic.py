@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from robustgen.data import load_split, readers, registry, sources, splits, supertraffic
+from robustgen.data.parts import Source
 from robustgen.errors import UserError
 from robustgen.stages import fetch
 
@@ -22,7 +23,7 @@ def made(tmp_path: Path, make_supertraffic: Make) -> Path:
     return tmp_path / "raw"
 
 
-def find(root: Path) -> readers.Source:
+def find(root: Path) -> Source:
     return readers.read("supertraffic10", root, None, "here")
 
 

@@ -35,6 +35,7 @@ STRETCHES = (1.0, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5)  # by which a change is lengt
 class Details:
     """Options that only some attacks have."""
 
+    step: Ratio = 2.5  # pgd, estimated: length of a step as a multiple of eps / steps; the paper does not say
     queries: int = 100  # estimated: logits asked for an estimate of the gradient
     delta: Ratio = 0.01  # estimated: length of a probe in each pixel, pixel units
     candidates: int = 10  # deepfool: likeliest classes, the image's own among them
@@ -58,8 +59,11 @@ class Details:
             raise UserError(
                 f"estimates need an even number of queries and delta > 0, not {self.queries}, {self.delta:g}"
             )
-        if not min(self.init_eps, self.lr, self.c, self.sigma) > 0 or not self.overshoot >= 0 or not 0 < self.gamma < 1:
-            raise UserError(f"an attack needs init_eps, lr, c, sigma > 0, overshoot >= 0, 0 < gamma < 1, not {self}")
+        positive = (self.step, self.init_eps, self.lr, self.c, self.sigma)
+        if not min(positive) > 0 or not self.overshoot >= 0 or not 0 < self.gamma < 1:
+            raise UserError(
+                f"an attack needs step, init_eps, lr, c, sigma > 0, overshoot >= 0, 0 < gamma < 1, not {self}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,6 @@ class Options(Details):
     runs: int = 1  # inferences of an image side by side whose logits are averaged (EOT)
     # pgd, estimated
     restarts: int = 20  # random starts (MNIST and Fashion MNIST: 5)
-    alpha: Ratio | None = None  # length of a step in the norm, pixel units; None: 2.5 eps / steps
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,8 +88,8 @@ class Options(Details):
             raise UserError(
                 f"an attacker needs follow >= 0, runs >= 1 and draws >= 1, not {self.follow}, {self.runs}, {self.draws}"
             )
-        if not (self.eps or 0) >= 0 or not (self.alpha is None or self.alpha > 0):
-            raise UserError(f"an attack needs eps >= 0 and alpha > 0, not {self.eps} and {self.alpha}")
+        if not (self.eps or 0) >= 0:
+            raise UserError(f"an attack needs eps >= 0, not {self.eps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,23 +154,12 @@ def run_attack(
     instance; without them it starts at uniform noise.
     Raises UserError for options that make no attack, images outside [0, 1] and logits that are not finite.
     """
-    check_attack(name, options.norm)
-    kind = ATTACKS[name]
-    if kind.radius == (options.eps is None):
-        raise UserError(f"{name} needs eps" if kind.radius else f"{name} finds the smallest change; leave eps out")
+    kind = _kind(name, options)
     check_images(x)
     x, y = x.detach(), y.to(x.device)
-    streams = ImageStreams(derive(options.seed, name), indices)
     if wrong is None:
         wrong = confirmed(network, x, y, indices, runs=options.runs, seed=derive(options.seed, "natural"))
-    following = Following(
-        network,
-        indices,
-        iterations=options.follow,
-        draws=options.draws,
-        runs=options.runs,
-        seed=derive(options.seed, name, "inference"),
-    )
+    following, streams = _following(name, network, indices, options), ImageStreams(derive(options.seed, name), indices)
     ball = ball_of(options.norm, math.inf if options.eps is None else options.eps)
     best, seen, distance = x.clone(), wrong.clone(), torch.zeros_like(x[:, 0, 0, 0])
     rows = (~wrong).nonzero().flatten()
@@ -178,6 +170,21 @@ def run_attack(
     check_images(best)
     ball.check(best, x)
     return Outcome(adversarial=best, distance=distance, broken_seen=seen)
+
+
+def _kind(name: str, options: Options) -> Kind:
+    """The attack called `name`; UserError where `options` do not go with it."""
+    check_attack(name, options.norm)
+    kind = ATTACKS[name]
+    if kind.radius == (options.eps is None):
+        raise UserError(f"{name} needs eps" if kind.radius else f"{name} finds the smallest change; leave eps out")
+    return kind
+
+
+def _following(name: str, network: nn.Module, indices: Sequence[int], options: Options) -> Following:
+    """The network as the attacker asks it."""
+    seed = derive(options.seed, name, "inference")
+    return Following(network, indices, iterations=options.follow, draws=options.draws, runs=options.runs, seed=seed)
 
 
 def _attacked(kind: Kind, task: Task, steps: int, options: Options) -> tuple[Tensor, Tensor, Tensor]:
@@ -230,7 +237,7 @@ def _restarted(
 ) -> tuple[Tensor, Tensor]:
     """The best of climbs from `restarts` random starts; latents are inferred fully at each start."""
     x, ball = task.x, task.ball
-    alpha = options.alpha or 2.5 * ball.eps / steps
+    alpha = options.step * ball.eps / steps
     best, top = x, torch.full_like(x[:, 0, 0, 0], -math.inf)
     for number in range(options.restarts):
         task.following.renew("restart", number)

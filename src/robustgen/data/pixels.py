@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from robustgen.data.readers import Part
+from robustgen.data.parts import Part
 from robustgen.errors import UserError
 from robustgen.progress import progress
 

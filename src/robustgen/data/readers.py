@@ -6,40 +6,16 @@ import csv
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from robustgen.data import registry
+from robustgen.data import registry, supertraffic
+from robustgen.data.parts import Part, Source
 from robustgen.errors import UserError
 
 RUN = 10  # frames that count as one track where file names do not tell: the share of a 30-frame track in every third
 _TRACK = re.compile(r"(\d{5})_\d{5}")  # GTSRB's names: track_frame
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One part of a source: N images, as an array or as files, with their labels.
-
-    images: uint8 (N, C, H, W), or N paths. labels: int64 (N,). groups: int64 (N,), images of equal number look
-    alike and must not be separated; None where each image stands for itself. boxes: int64 (N, 4), what is cut out of
-    each file: left, top, right, bottom in pixels, right and bottom being the first outside; None for whole files.
-    """
-
-    images: np.ndarray | tuple[Path, ...]
-    labels: np.ndarray
-    groups: np.ndarray | None = None
-    boxes: np.ndarray | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A whole data set: its parts `train` and perhaps `validation` and `test`, class names, and where it came from."""
-
-    parts: dict[str, Part]
-    classes: tuple[str, ...]
-    origin: str
 
 
 Read = tuple[dict[str, Part], tuple[str, ...]]
@@ -219,12 +195,6 @@ def _grouped(folder: Path) -> Part:
     return Part(images=tuple(Path(path) for path, _ in samples), labels=labels)
 
 
-def _supertraffic10(root: Path) -> Read:
-    from robustgen.data import supertraffic  # which needs `Part` of this module
-
-    return supertraffic.read(root)
-
-
 _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "mnist": lambda root, _: _idx(root, "MNIST", registry.CLASSES_DIGITS),
     "fashion-mnist": lambda root, _: _idx(root, "FashionMNIST", registry.CLASSES_FASHION),
@@ -234,5 +204,5 @@ _READERS: dict[str, Callable[[Path, int | None], Read]] = {
     "gtsrb": lambda root, _: _gtsrb(root),
     "imagenette": _imagenette,
     "restricted-imagenet": _restricted_imagenet,
-    "supertraffic10": lambda root, _: _supertraffic10(root),
+    "supertraffic10": lambda root, _: supertraffic.read(root),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from robustgen.data import readers, registry, transport
-from robustgen.data.readers import Source
+from robustgen.data.parts import Source
 from robustgen.data.transport import MIRROR, UnavailableError
 from robustgen.errors import UserError
 from robustgen.io import sha256

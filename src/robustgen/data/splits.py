@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from robustgen.data.readers import Part
+from robustgen.data.parts import Part
 from robustgen.data.registry import TEST_FRACTION
 from robustgen.errors import UserError
 

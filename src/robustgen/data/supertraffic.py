@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from robustgen.data.readers import Part
+from robustgen.data.parts import Part
 from robustgen.data.registry import CLASSES_GTSRB
 from robustgen.errors import UserError
 

@@ -45,15 +45,56 @@ class OfImages(Study):
         return self.arrays["labels"]
 
 
-class Grid(OfImages, ABC):
-    """A defence attacked at G grid points: outcomes (G, N) of N images, and the options (G,) that tell points apart."""
+class Pointed(OfImages):
+    """A study of images at G grid points, and the options (G,) that tell points apart."""
 
     COLUMNS: ClassVar[tuple[str, ...]]  # those options
     ORDER: ClassVar[tuple[str, ...]]  # of several points that fit, the one with most of these is taken
+    CALLED: ClassVar[tuple[str, str]]  # a study and a point, in errors
 
     @property
     def points(self) -> int:
+        """G."""
         return len(self.arrays["eps"])
+
+    def values(self, name: str, **fixed: object) -> list[Any]:
+        """The values that the grid option `name` takes, ascending, among the points with the options `fixed`."""
+        found: list[Any] = np.unique(self.arrays[name][self.matching(**fixed)]).tolist()
+        return found
+
+    def has(self, **fixed: object) -> bool:
+        """Whether there is a grid point with the options `fixed`."""
+        return bool(self.matching(**fixed))
+
+    def matching(self, **fixed: object) -> list[int]:
+        """The grid points with the options `fixed`, in the order of the file."""
+        chosen: np.ndarray = np.ones(self.points, dtype=bool)
+        for name, value in fixed.items():
+            column = self.arrays[name]
+            same = np.isclose(column, float(str(value)), rtol=1e-6) if name == "eps" else column == value
+            chosen &= np.asarray(same)
+        found: list[int] = np.flatnonzero(chosen).tolist()
+        return found
+
+    def point(self, **fixed: object) -> int:
+        """The grid point with the options `fixed`; of several, the first by ORDER. UserError where there is none."""
+        found = self.matching(**fixed)
+        if not found:
+            study, point = self.CALLED
+            wanted = ", ".join(f"{name} {value}" for name, value in fixed.items())
+            there = "; ".join(f"{name} {', '.join(map(str, self.values(name)))}" for name in fixed)
+            raise UserError(f"{study} {self.name!r} has no {point} with {wanted} (it has {there}); add it to its options")
+        return max(found, key=lambda g: tuple(int(self.arrays[name][g]) for name in self.ORDER))
+
+    def options(self, point: int) -> dict[str, Any]:
+        """What tells a grid point from the others."""
+        return {name: self.arrays[name][point].item() for name in self.COLUMNS}
+
+
+class Grid(Pointed, ABC):
+    """A defence attacked at G grid points: outcomes (G, N) of N images."""
+
+    CALLED = ("defence study", "grid point")
 
     def natural(self, point: int) -> np.ndarray:
         """Which natural images the large-sample prediction has right (N,)."""
@@ -81,40 +122,9 @@ class Grid(OfImages, ABC):
     def restarts(self) -> int:
         return int(self.config["restarts"])
 
-    def values(self, name: str, **fixed: object) -> list[Any]:
-        """The values that the grid option `name` takes, ascending, among the points with the options `fixed`."""
-        found: list[Any] = np.unique(self.arrays[name][self._matching(fixed)]).tolist()
-        return found
-
-    def has(self, **fixed: object) -> bool:
-        return bool(self._matching(fixed).any())
-
-    def point(self, **fixed: object) -> int:
-        """The grid point with the options `fixed`; of several, the first by ORDER."""
-        found = np.flatnonzero(self._matching(fixed))
-        if not len(found):
-            wanted = ", ".join(f"{name} {value}" for name, value in fixed.items())
-            there = "; ".join(f"{name} {', '.join(map(str, self.values(name)))}" for name in fixed)
-            raise UserError(
-                f"defence study {self.name!r} has no grid point with {wanted} (it has {there}); add it to its options"
-            )
-        return int(max(found, key=lambda g: tuple(int(self.arrays[name][g]) for name in self.ORDER)))
-
-    def _matching(self, fixed: dict[str, object]) -> np.ndarray:
-        chosen: np.ndarray = np.ones(self.points, dtype=bool)
-        for name, value in fixed.items():
-            column = self.arrays[name]
-            same = np.isclose(column, float(str(value)), rtol=1e-6) if name == "eps" else column == value
-            chosen &= np.asarray(same)
-        return chosen
-
     @abstractmethod
     def method(self, point: int) -> str:
         """The defence and the attack of a grid point in words."""
-
-    def options(self, point: int) -> dict[str, Any]:
-        """What tells a grid point from the others."""
-        return {name: self.arrays[name][point].item() for name in self.COLUMNS}
 
 
 @dataclass(frozen=True)

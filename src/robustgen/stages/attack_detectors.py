@@ -16,19 +16,9 @@ from robustgen.errors import UserError
 from robustgen.io import save_arrays
 from robustgen.options import Ratio
 from robustgen.progress import progress
+from robustgen.stages.classifiers import check_logits, described, load_classifier, logits_of, together
 from robustgen.stages.compute import Compute, identity, prepare
-from robustgen.stages.detector_models import (
-    SOURCES,
-    check_logits,
-    described,
-    detector_files,
-    load_bank,
-    load_classifier,
-    logits_of,
-    modules_of,
-    together,
-    training_facts,
-)
+from robustgen.stages.detector_models import SOURCES, detector_files, load_bank, modules_of, training_facts
 from robustgen.stages.evaluation import Store, shard
 
 if TYPE_CHECKING:
@@ -100,7 +90,7 @@ def run(options: Options) -> None:
         "predicted": predictions.argmax(1),
         "detectors": np.array(bank.labels, np.int64),
     }
-    found |= described(options, images.labels, training_facts(options.detectors), options.offset)
+    found |= described(options, images.labels, options.offset, trained=training_facts(options.detectors))
     save_arrays(options.out, found)
     store.clear()
 

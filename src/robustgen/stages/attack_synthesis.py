@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -20,11 +19,11 @@ from robustgen.defenses import e_abs
 from robustgen.errors import UserError
 from robustgen.evaluation.e_abs_bound import Bounds, Reason
 from robustgen.io import load_weights, save_arrays
-from robustgen.options import Ratio, recorded
+from robustgen.options import Ratio
 from robustgen.progress import progress
 from robustgen.seeding import ImageStreams, derive
-from robustgen.stages.compute import Compute, identity, prepare
-from robustgen.stages.detector_models import SOURCES, load_classifier, together
+from robustgen.stages.classifiers import SOURCES, described, load_classifier, together
+from robustgen.stages.compute import Compute, identity, prepare, sources
 from robustgen.stages.evaluation import Store, shard
 from robustgen.stages.synthesis_points import Found, Point, Run
 
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from robustgen.data import ImageSet
 
-REASONS: tuple[str, ...] = get_args(Reason)
+REASONS = np.array(get_args(Reason))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,8 @@ class Options(Compute):
     # search for the nearest error, and points that differ in eps share one search
     attack: tuple[str, ...]
     norm: tuple[Norm, ...]  # deepfool, noise and latent-descent have both; ddn, cw and boundary have l2
-    eps: tuple[Ratio, ...]  # radius at which the point is judged, pixel units; 0 is a control
+    # radius at which the point is judged, pixel units; 0 is a control. The tables are of the first of each norm
+    eps: tuple[Ratio, ...]
     steps: tuple[int, ...] = ()  # of the attack, noise: values of σ; none: the paper's of each attack
     restarts: tuple[int, ...] = (1,)  # random starts of pgd and estimated; the other attacks have one
     draws: tuple[int, ...] = (5,)  # samples of Q* that the attacker averages (EOT), where inference is variational
@@ -71,7 +71,8 @@ class Options(Compute):
     details: synthesis.Details = field(default_factory=synthesis.Details)  # of particular attacks
     # boundary: the first validation images, among which it seeks its start ("a random sample", Sec. 4.2); 0: noise
     starts: int = 100
-    runs: int = 1  # inferences that are averaged when natural images are judged and errors confirmed
+    # inferences that are averaged when natural images are judged and errors confirmed; the attacker goes by one
+    runs: int = 1
     shown: int = 10  # first images of the shard, of those that are right, whose adversarial images are kept
     bound: bool = False  # whether ε* of every image is estimated (Eq. 7); autoencoders only
     batch: int = 64  # images attacked together; they set the memory in use
@@ -99,7 +100,7 @@ def run(options: Options) -> None:
     images = shard(options.data, options.offset, options.images)
     network, header = loaded(options, images, device)
     points = [point.used(random=randomised(network)) for point in points]
-    store = stored(options, header["architecture"])
+    store = stored(options, network)
     found: dict[str, np.ndarray] = {}
     if isinstance(network, e_abs.AnalysisBySynthesis):
         if options.bound:  # first: its candidates leave memory before others are made
@@ -112,14 +113,9 @@ def run(options: Options) -> None:
     found |= attacked(target, points, options, store)
     found |= {"shown": shown, "shown_images": images.images.numpy()[shown]}
     found["shown_predicted"] = predicted(target, found["shown_adversarial"], options)
-    config = {**recorded(options), "trained": header.get("training"), "arch": header["architecture"]}
-    config["parameters"] = header["parameters"]
     found |= {f.name: np.array([getattr(point, f.name) for point in points]) for f in fields(Point)}
-    found |= {
-        "labels": images.labels.numpy(),
-        "indices": np.arange(options.offset, options.offset + len(images)),
-        "config": np.array(json.dumps(config, sort_keys=True, default=str)),
-    }
+    facts = {"trained": header.get("training"), "arch": header["architecture"], "parameters": header["parameters"]}
+    found |= described(options, images.labels, options.offset, **facts)
     save_arrays(options.out, found)
     store.clear()
 
@@ -164,12 +160,12 @@ def loaded(options: Options, images: ImageSet, device: str) -> tuple[nn.Module, 
     return e_abs.AnalysisBySynthesis(model, e_abs.Options(**given, seed=options.seed, batch=options.batch)), header
 
 
-def stored(options: Options, arch: str) -> Store:
+def stored(options: Options, network: nn.Module) -> Store:
     """Where finished parts of this evaluation, and of no other, are kept."""
     attacks = ("attacks.following", "attacks.minimal", "attacks.objectives", "attacks.synthesis")
-    models = ("models.aae", "models.folded", f"models.{arch}")
-    own = ("defenses.e_abs", "evaluation.e_abs_bound", "stages.attack_synthesis", "stages.synthesis_points")
-    return Store.of(identity(options, [options.model, options.data], [*SOURCES, *attacks, *models, *own]))
+    own = ("evaluation.e_abs_bound", "models.folded", "stages.attack_synthesis", "stages.synthesis_points")
+    modules = [*SOURCES, *attacks, *own, *sources(network)]
+    return Store.of(identity(options, [options.model, options.data], modules))
 
 
 def randomised(network: nn.Module) -> bool:
@@ -188,7 +184,7 @@ def natural(network: nn.Module, images: ImageSet, options: Options, store: Store
     logits: dict[str, list[np.ndarray]] = {name: [] for name in names}
     work = list(product(names, pieces(len(images), options.batch)))
     for name, rows in progress(work, total=len(work), label=f"{options.out.stem}, natural images"):
-        compute = partial(logits_of, network, images.images[rows], images.indices[rows], name, options)
+        compute = partial(fresh, network, images.images[rows], images.indices[rows], name, options)
         logits[name].append(store.kept(f"{name}-{rows.start}", compute))
     right = {name: np.concatenate(each).argmax(1) == images.labels.numpy() for name, each in logits.items()}
     return {
@@ -198,9 +194,9 @@ def natural(network: nn.Module, images: ImageSet, options: Options, store: Store
     }
 
 
-def logits_of(network: nn.Module, images: Tensor, indices: Tensor, name: str, options: Options) -> np.ndarray:
-    """float32 (M, K) of images (M, C, H, W) at `indices`; `name` names the random streams: natural, or control, those
-    that confirm errors.
+def fresh(network: nn.Module, images: Tensor, indices: Tensor, name: str, options: Options) -> np.ndarray:
+    """Logits float32 (M, K) of images (M, C, H, W) at `indices` by inference with random streams called `name`: natural,
+    or control, those that confirm errors.
     """
     x = images.to(options.device)
     seed = derive(options.seed, name)
@@ -214,19 +210,18 @@ def bounds(
     """bound and bound_reason of the result."""
     estimate = Bounds(network.model, network.options)
 
-    def compute(rows: slice) -> np.ndarray:
+    def compute(rows: slice) -> dict[str, np.ndarray]:
         x, y = images.images[rows].to(options.device), images.labels[rows].to(options.device)
         found = estimate(x, y)
-        return np.array([found.eps, [REASONS.index(reason) for reason in found.reasons]])
+        return {"bound": found.eps, "bound_reason": np.array(found.reasons, REASONS.dtype)}
 
     work = pieces(len(images), options.batch)
     label = f"{options.out.stem}, bound"
     parts = [
-        store.kept(f"bound-{rows.start}", partial(compute, rows))
+        store.all_kept(f"bound-{rows.start}", partial(compute, rows))
         for rows in progress(work, total=len(work), label=label)
     ]
-    eps, numbers = np.concatenate(parts, axis=1)
-    return {"bound": eps, "bound_reason": np.array(REASONS)[numbers.astype(int)]}
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def examples(network: e_abs.AnalysisBySynthesis, images: ImageSet, options: Options) -> dict[str, np.ndarray]:
@@ -272,7 +267,7 @@ def attacked(target: Target, points: list[Point], options: Options, store: Store
         rows = runs[run].standing(restart)[first : first + options.batch]
         if len(rows):
             compute = partial(outcome, target, rows, run, restart, options)
-            runs[run].take(restart, rows, store.kept(f"{run}-{restart}-{first}", compute))
+            runs[run].take(restart, rows, store.all_kept(f"{run}-{restart}-{first}", compute))
     each = [runs[point.run].at(point) for point in points]
     return {name: np.stack([one[name] for one in each]) for name in each[0]}
 
@@ -298,35 +293,37 @@ def attack_options(run: Run, options: Options, restart: int = 0) -> synthesis.Op
     )
 
 
-def outcome(target: Target, rows: np.ndarray, run: Run, restart: int, options: Options) -> np.ndarray:
-    """float32 (M, 3 + D), what one restart makes of the images at `rows` (M,), as `Found.take` has it.
+def outcome(target: Target, rows: np.ndarray, run: Run, restart: int, options: Options) -> dict[str, np.ndarray]:
+    """What one restart makes of the images at `rows` (M,), as `Found.take` has it; distance and seen are float32.
 
-    Errors are confirmed with the random streams that judged the images themselves. Pixels of images that are not shown
-    are left out as zeros: they compress.
+    Errors are confirmed with the random streams that judged the images themselves.
     """
     network, images = target.network, target.images
     x, y = images.images[rows].to(options.device), images.labels[rows].to(options.device)
-    indices, shown = images.indices[rows].tolist(), torch.from_numpy(np.isin(rows, target.shown))
+    indices = images.indices[rows].tolist()
     given = attack_options(run, options, restart)
     wrong = torch.zeros_like(y, dtype=torch.bool)
     made = synthesis.run_attack(run.attack, network, x, y, indices, given, wrong=wrong, starts=target.starts)
-    fresh: Any = {"runs": options.runs, "seed": derive(options.seed, "control")}
+    judge: Any = {"runs": options.runs, "seed": derive(options.seed, "control")}
     if run.climb:
-        broken = synthesis.confirmed(network, made.adversarial, y, indices, **fresh)
+        broken = synthesis.confirmed(network, made.adversarial, y, indices, **judge)
         found = replace(made, broken_seen=broken)
     else:
-        found = synthesis.settled(network, made, x, y, indices, norm=run.norm, **fresh)
+        found = synthesis.settled(network, made, x, y, indices, norm=run.norm, **judge)
     seen = torch.where(made.broken_seen, made.distance, math.inf)
-    pixels = found.adversarial.flatten(1) * shown[:, None].to(x)
-    columns = (found.distance[:, None], seen[:, None], found.broken_seen[:, None], pixels)
-    return torch.cat([column.to(x) for column in columns], 1).cpu().numpy()
+    return {
+        "distance": found.distance.to(x).cpu().numpy(),
+        "seen": seen.to(x).cpu().numpy(),
+        "broken": found.broken_seen.cpu().numpy(),
+        "adversarial": found.adversarial.cpu().numpy()[np.isin(rows, target.shown)],
+    }
 
 
 def predicted(target: Target, adversarial: np.ndarray, options: Options) -> np.ndarray:
     """int64 (G, S): the classes of images (G, S, C, H, W) by the inference that confirmed errors."""
     indices = target.images.indices[target.shown]
     found = [
-        logits_of(target.network, each[rows], indices[rows], "control", options).argmax(1)
+        fresh(target.network, each[rows], indices[rows], "control", options).argmax(1)
         for each, rows in product(torch.from_numpy(adversarial), pieces(len(indices), options.batch))
     ]
     return np.concatenate([*found, np.empty(0, np.int64)]).reshape(adversarial.shape[:2])

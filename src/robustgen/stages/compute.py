@@ -81,6 +81,12 @@ def identity(options: Compute, files: Sequence[Path], sources: Sequence[str]) ->
     }
 
 
+def sources(network: nn.Module) -> list[str]:
+    """The modules of this package that parts of the network come from, as `identity` takes them."""
+    parts = {type(part).__module__ for part in network.modules()}
+    return sorted(name.removeprefix("robustgen.") for name in parts if name.startswith("robustgen."))
+
+
 def check_shape(
     config: Any, images: ImageSet, data: Path, who: str = "the model", advice: str = "use its own data file"
 ) -> None:

@@ -15,15 +15,9 @@ from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
 from robustgen.progress import INTERVAL, log, progress
+from robustgen.stages.classifiers import described
 from robustgen.stages.compute import Compute, identity, prepare
-from robustgen.stages.detector_models import (
-    SOURCES,
-    described,
-    detector_files,
-    load_bank,
-    modules_of,
-    training_facts,
-)
+from robustgen.stages.detector_models import SOURCES, detector_files, load_bank, modules_of, training_facts
 from robustgen.stages.evaluation import Store, shard
 
 if TYPE_CHECKING:
@@ -72,7 +66,7 @@ def run(options: Options) -> None:
         "validation_share": np.array(float(passed), np.float64),
         "natural_error": ((predicted != images.labels) & (logit > defense.threshold)).numpy(),
     }
-    found |= described(options, images.labels, training_facts(options.detectors), options.offset)
+    found |= described(options, images.labels, options.offset, trained=training_facts(options.detectors))
     save_arrays(options.out, found)
     store.clear()
 

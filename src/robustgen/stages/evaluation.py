@@ -152,12 +152,16 @@ class Store:
 
     def kept(self, name: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """What `compute` finds, from the file where an earlier run has left it."""
+        return self.all_kept(name, lambda: {"found": compute()})["found"]
+
+    def all_kept(self, name: str, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """The arrays that `compute` finds, from the file where an earlier run has left them."""
         path = self.folder / f"{name}.npz"
         try:
-            return load_arrays(path, "found")["found"]
+            return load_arrays(path)
         except UserError:  # missing, or damaged
             found = compute()
-        save_arrays(path, {"found": found})
+        save_arrays(path, found)
         return found
 
     def clear(self) -> None:

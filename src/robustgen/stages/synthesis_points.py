@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -88,12 +89,13 @@ class Found:
         """Rows of the images that the restart is of."""
         return np.flatnonzero(self.right & ~self.broken[:restart].any(0))
 
-    def take(self, restart: int, rows: np.ndarray, table: np.ndarray) -> None:
-        """Take up what a restart made of `rows` (M,): distance, seen, broken and pixels, float32 (M, 3 + D)."""
-        self.distance[restart, rows], self.seen[restart, rows] = table[:, 0], table[:, 1]
-        self.broken[restart, rows] = table[:, 2] > 0
-        _, mine, theirs = np.intersect1d(self.rows, rows, return_indices=True)
-        self.adversarial[restart, mine] = table[theirs, 3:].reshape(-1, *self.adversarial.shape[2:])
+    def take(self, restart: int, rows: np.ndarray, made: Mapping[str, np.ndarray]) -> None:
+        """Take up what a restart made of `rows` (M,), ascending: distance, seen and broken (M,), and adversarial, the
+        images of those that are shown.
+        """
+        self.distance[restart, rows], self.seen[restart, rows] = made["distance"], made["seen"]
+        self.broken[restart, rows] = made["broken"]
+        self.adversarial[restart, np.isin(self.rows, rows)] = made["adversarial"]
 
     def at(self, point: Point) -> dict[str, np.ndarray]:
         """robust, seen, distance (N,) and shown_adversarial (S, C, H, W), of the restart that broke an image, or of

@@ -17,15 +17,9 @@ from robustgen.errors import UserError
 from robustgen.io import load_weights, save_arrays
 from robustgen.options import Ratio
 from robustgen.progress import progress
+from robustgen.stages.classifiers import described, load_classifier, logits_of, together
 from robustgen.stages.compute import Compute, prepare
-from robustgen.stages.detector_models import (
-    described,
-    load_bank,
-    load_classifier,
-    logits_of,
-    together,
-    training_facts,
-)
+from robustgen.stages.detector_models import load_bank, training_facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +98,7 @@ def run(options: Options) -> None:
         **shift(subject, judge, test.images[chosen], settings),
         **generate(subject, judge),
         **climb_noise(subject, judge, test.images.shape[1:]),
-        **described(options, test.labels[natural], subject.trained),
+        **described(options, test.labels[natural], trained=subject.trained),
     }
     save_arrays(options.out, arrays)
 

@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
+
+import torch
 
 from robustgen import models
 from robustgen.data import load_split
-from robustgen.errors import UserError
 from robustgen.io import save_csv
+from robustgen.models import aae
 from robustgen.options import recorded
-from robustgen.stages.compute import Compute, check_data, chosen, identity, prepare
+from robustgen.seeding import derive
+from robustgen.stages.compute import Compute, check_data, identity, prepare, sources
 from robustgen.training.aae import Check, Recipe, train_autoencoder
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Images
 
-M = TypeVar("M")
 SOURCES = ("training.aae", "training.passes", "seeding")  # and the network's: what a checkpoint belongs to
-ARCHITECTURES = ("aae",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Compute, Generic[M]):
+class Options(Compute):
     data: Path  # images, as `robustgen fetch` writes them
     out: Path  # networks of all classes to write, all in one safetensors file
     curve: Path  # training curve to write, CSV: losses, validation accuracy without inference, validation cost
-    model: M  # the networks: --model.arch chooses which options they have
+    model: aae.Config  # the networks
     recipe: Recipe  # how they are trained
     monitor_images: int = 256  # validation images behind every row of the curve
 
 
-def options_type(args: Sequence[str]) -> type[Options[object]]:
-    """The options of the architecture that `args` name; UserError where it is no autoencoder of classes."""
-    arch = chosen(args, "--model.arch", "aae")
-    config: type[object] = models.config_type(arch)
-    if arch not in ARCHITECTURES:
-        raise UserError(f"train-autoencoder trains {' and '.join(ARCHITECTURES)}, not {arch}; set --model.arch")
-    return Options[config]  # type: ignore[valid-type]
-
-
-def run(options: Options[Any]) -> None:
-    import torch
-
-    from robustgen.seeding import derive
-
+def run(options: Options) -> None:
     device = prepare(options)
     train = load_split(options.data, "train")
     validation = load_split(options.data, "validation", limit=options.monitor_images)
     torch.manual_seed(derive(options.recipe.seed, "init"))
     start: Any = models.build(options.model)
     check_data(start, train, options.data)
-    checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, f"models.{options.model.arch}"]))
+    checkpoint = Checkpoint(identity(options, [options.data], [*SOURCES, *sources(start)]))
     model, curve = train_autoencoder(
         start,
         Images(train.images, train.labels),

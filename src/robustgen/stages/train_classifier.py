@@ -12,7 +12,7 @@ from robustgen.data import load_split
 from robustgen.errors import UserError
 from robustgen.io import existing, save_csv
 from robustgen.options import recorded
-from robustgen.stages.compute import Compute, check_data, chosen, identity, prepare
+from robustgen.stages.compute import Compute, check_data, chosen, identity, prepare, sources
 from robustgen.training.checkpoint import Checkpoint
 from robustgen.training.classifier import Epoch, Images, Recipe, train_classifier
 
@@ -25,7 +25,7 @@ SOURCES = (
     "attacks.ascent",
     "attacks.ball",
     "seeding",
-)  # and the network's, see `sources`: what a checkpoint belongs to
+)  # and the network's: what a checkpoint belongs to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ def run(options: Options[Any]) -> None:
     check_data(network, train, options.data)
     build = builder(options)
     files = [options.data] if options.init is None else [options.data, options.init]
-    checkpoint = Checkpoint(identity(options, files, sources(network)))
+    checkpoint = Checkpoint(identity(options, files, [*SOURCES, *sources(network)]))
     model, curve = train_classifier(
         build,
         Images(train.images, train.labels),
@@ -67,12 +67,6 @@ def run(options: Options[Any]) -> None:
     save_csv(options.curve, [field.name for field in fields(Epoch)], map(astuple, curve))
     models.save(options.out, model, classes=list(train.classes), training=recorded(options.recipe))
     checkpoint.clear()
-
-
-def sources(network: nn.Module) -> list[str]:
-    """SOURCES and the modules of this package that parts of the network come from."""
-    parts = {type(part).__module__ for part in network.modules()}
-    return [*SOURCES, *sorted(name.removeprefix("robustgen.") for name in parts if name.startswith("robustgen."))]
 
 
 def builder(options: Options[Any]) -> Callable[[], nn.Module]:

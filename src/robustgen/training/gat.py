@@ -298,17 +298,9 @@ def checks(model: Detectors, update: int, window: Window, validation: Images, re
     rows = []
     for row, label in enumerate(model.labels):
         own = validation.y == label
-        rows.append(
-            Check(
-                update,
-                label,
-                float(loss[row]),
-                area(seen[row], natural[row]),
-                area(seen[row], adversarial[row]),
-                area(clean[row, own], clean[row, ~own]),
-                area(clean[row, own], attacked[row, ~own]),
-            )
-        )
+        trained = area(seen[row], natural[row]), area(seen[row], adversarial[row])
+        judged = area(clean[row, own], clean[row, ~own]), area(clean[row, own], attacked[row, ~own])
+        rows.append(Check(update, label, float(loss[row]), *trained, *judged))
     return rows
 
 

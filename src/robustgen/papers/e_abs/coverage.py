@@ -6,21 +6,19 @@ from collections.abc import Mapping
 
 from robustgen.evaluation.rows import Coverage
 from robustgen.papers.coverage import drawing, line
-from robustgen.papers.e_abs.measured import Comparison, Measured
-from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.measured import Comparison, Measured, Sweeps
 from robustgen.papers.e_abs.tables.implemented import layers, networks
-from robustgen.papers.e_abs.tables.sweeps import EOT, RESTARTS, STEPS, Sweep
+from robustgen.papers.e_abs.tables.sweeps import OF_EOT, OF_STARTS, OF_STEPS, Sweep
 from robustgen.papers.e_abs.words import (
     ATTACKS,
     E_ABS,
-    FASHION,
     GRADIENT_FREE,
     MNIST,
     MODELS,
     NORM_ORDER,
     PAPERS_ATTACKS,
     SVHN,
-    TRAFFIC,
+    TABLES,
     VARIANTS,
 )
 from robustgen.papers.e_abs.words import line as line_of
@@ -29,7 +27,6 @@ from robustgen.papers.studies import OfImages
 from robustgen.papers.tables import Cell
 from robustgen.papers.words import NORMS, plural
 
-COMPARISONS = {"Table 1": MNIST, "Table 2": FASHION, "Table 3": TRAFFIC, "Table 4": SVHN}
 OPTIONS = {"steps": "steps", "random starts": "restarts", "EOT runs": "draws"}  # settings of PGD, and grid options
 Parts = dict[str, bool]
 
@@ -40,12 +37,12 @@ def coverage(found: Measured) -> list[Coverage]:
     every, few = (int(known[SVHN, row, "test images"].value) for row in ("all attacks", "sweep of steps"))
     sweeps = found.sweeps
     return [
-        *(_compared(item, found.sections[paper], paper, known) for item, paper in COMPARISONS.items()),
-        *(_mcnemar(item, found.sections[paper], paper) for item, paper in COMPARISONS.items()),
+        *(_compared(item, found.tables[paper], paper, known) for paper, item in TABLES.items()),
+        *(_mcnemar(item, found.tables[paper], paper) for paper, item in TABLES.items()),
         _svhn("Table 5", "table5", "ablation", found.ablation.dataset, _ablated(found, every)),
-        _svhn("Table 6", "table6", "samples of EOT", sweeps.dataset, _swept(EOT, sweeps.eot, known, every)),
-        _svhn("Table 7", "table7", "random starts", sweeps.dataset, _swept(RESTARTS, sweeps.restarts, known, every)),
-        _svhn("Table 8", "table8", "steps", sweeps.dataset, _swept(STEPS, sweeps.steps, known, few)),
+        _svhn("Table 6", "table6", "samples of EOT", sweeps.dataset, _swept(OF_EOT, sweeps, known, every)),
+        _svhn("Table 7", "table7", "random starts", sweeps.dataset, _swept(OF_STARTS, sweeps, known, every)),
+        _svhn("Table 8", "table8", "steps", sweeps.dataset, _swept(OF_STEPS, sweeps, known, few)),
         *_networks(found, known),
         drawing("Figure 1"),
         drawing("Figure 2"),
@@ -112,12 +109,13 @@ def _ablated(found: Measured, images: int) -> Parts:
     parts = {variant: variant in there for variant in VARIANTS}
     if there:
         for norm in NORM_ORDER:
-            parts[f"PGD in {NORMS[norm]}"] = all(study.has(attack="pgd", norm=norm) for study in there.values())
+            parts[f"PGD in {NORMS[norm]}"] = all(study.main_point("pgd", norm) is not None for study in there.values())
     return parts | _images(images, *there.values())
 
 
-def _swept(sweep: Sweep, study: AttackStudy | None, known: Mapping[Cell, Number], images: int) -> Parts:
+def _swept(sweep: Sweep, section: Sweeps, known: Mapping[Cell, Number], images: int) -> Parts:
     """Whether every count of the paper's table was run; 0 steps are natural images."""
+    study = sweep.study(section)
     there = [] if study is None else sweep.points(study)
     parts = {plural(count, sweep.word): count in there for count in sweep.papers(known) if count}
     return parts | _images(images, study)
@@ -149,7 +147,7 @@ def _curves(made: Comparison, images: int) -> Parts:
 
 def _examples(item: str, made: Comparison, paper: str) -> Coverage:
     study = made.e_abs
-    there = study is not None and study.has(attack="pgd", norm="l2") and len(study.shown_images) > 0
+    there = study is not None and study.main_point("pgd", "l2") is not None and len(study.shown_images) > 0
     return line(item, "adversarial examples", item.lower().replace(" ", ""), {"E-ABS under L2 PGD": there},
                 dataset=made.dataset, shown=paper)  # fmt: skip
 

@@ -15,7 +15,7 @@ from robustgen.papers.e_abs.words import ATTACKS
 from robustgen.papers.studies import PER_IMAGE, files, finite, merged, same_shape
 from robustgen.papers.words import NORMS
 
-CURVE = ("epoch", "accuracy", "validation_reconstruction")  # columns of a training curve that are shown
+CURVE = ("accuracy",)  # columns of a training curve that are shown
 Arrays = dict[str, np.ndarray]
 NEEDED = (*GRID, *PER_POINT, *CORRECT, "natural_logits", *PER_IMAGE, *SHOWN, "config")
 

@@ -190,11 +190,11 @@ class Measured:
         return self.curves.get(study.model)
 
     @property
-    def sections(self) -> dict[str, Comparison]:
+    def tables(self) -> dict[str, Comparison]:
         """The comparisons of Tables 1-4 by the paper's name of their data set, whether run or not."""
         return {MNIST: self.mnist, FASHION: self.fashion_mnist, TRAFFIC: self.supertraffic, SVHN: self.svhn}
 
     @property
     def comparisons(self) -> dict[str, Comparison]:
         """Those that were run: each may be on another data set, which it names itself."""
-        return {paper: comparison for paper, comparison in self.sections.items() if comparison.dataset}
+        return {paper: comparison for paper, comparison in self.tables.items() if comparison.dataset}

@@ -18,7 +18,7 @@ from robustgen.papers.e_abs.words import (
     confirmed_words,
     inference_words,
 )
-from robustgen.papers.studies import PER_IMAGE, OfImages, accuracy
+from robustgen.papers.studies import PER_IMAGE, Pointed, accuracy
 from robustgen.papers.words import NORMS
 
 SLUG = "e-abs"
@@ -32,13 +32,10 @@ SHOWN = ("shown", "shown_images", "shown_adversarial", "shown_predicted")
 EXAMPLES = ("example_rows", "example_images", "example_reconstructions", "example_losses")  # of autoencoders
 
 
-class AttackStudy(OfImages):
+class AttackStudy(Pointed):
     """A model under G attacks on N images, as `attack-synthesis` writes it; shards are put together."""
 
-    @property
-    def points(self) -> int:
-        """G."""
-        return len(self.arrays["eps"])
+    COLUMNS, ORDER, CALLED = GRID, STRONGER, ("attack study", "attack")
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -75,34 +72,6 @@ class AttackStudy(OfImages):
         found = self.distance(point) if search else np.where(self.robust(point), np.inf, self.distance(point))
         return np.asarray(np.where(self.natural & self.control, found, 0.0))
 
-    def has(self, **fixed: object) -> bool:
-        """Whether there is a grid point with these options of GRID."""
-        return bool(self._matching(fixed).any())
-
-    def matching(self, **fixed: object) -> list[int]:
-        """The grid points with these options, in the order of the file."""
-        found: list[int] = np.flatnonzero(self._matching(fixed)).tolist()
-        return found
-
-    def point(self, **fixed: object) -> int:
-        """The grid point with these options; of several the strongest: of most restarts, steps, draws.
-
-        UserError where there is none.
-        """
-        found = self.matching(**fixed)
-        if not found:
-            wanted = ", ".join(f"{name} {value}" for name, value in fixed.items())
-            there = "; ".join(f"{name} {', '.join(map(str, self.values(name)))}" for name in fixed)
-            raise UserError(
-                f"attack study {self.name!r} has no attack with {wanted} (it has {there}); add it to its options"
-            )
-        return max(found, key=lambda g: tuple(int(self.arrays[name][g]) for name in STRONGER))
-
-    def values(self, name: str, **fixed: object) -> list[Any]:
-        """The values that a grid option takes, ascending, among the points with the options `fixed`."""
-        found: list[Any] = np.unique(self.arrays[name][self._matching(fixed)]).tolist()
-        return found
-
     def swept(self, option: str, **fixed: object) -> dict[int, int]:
         """Grid points that differ in one of STRONGER alone, by its value, ascending: of all such sets among the points
         with the options `fixed` the largest; of several that of the strongest attack.
@@ -114,18 +83,6 @@ class AttackStudy(OfImages):
             sets.setdefault(key, {}).setdefault(int(self.arrays[option][point]), point)
         _, found = max(sets.items(), key=lambda each: (len(each[1]), each[0]), default=((), {}))
         return dict(sorted(found.items()))
-
-    def _matching(self, fixed: dict[str, object]) -> np.ndarray:
-        chosen: np.ndarray = np.ones(self.points, dtype=bool)
-        for name, value in fixed.items():
-            column = self.arrays[name]
-            same = np.isclose(column, float(str(value)), rtol=1e-6, atol=1e-9) if name == "eps" else column == value
-            chosen &= np.asarray(same)
-        return chosen
-
-    def options(self, point: int) -> dict[str, Any]:
-        """What tells a grid point from the others."""
-        return {name: self.arrays[name][point].item() for name in GRID}
 
     @property
     def norms(self) -> list[str]:
@@ -142,6 +99,13 @@ class AttackStudy(OfImages):
         if not found:
             raise UserError(f"attack study {self.name!r} has no attack in {NORMS[norm]}; add one to its options")
         return float(self.arrays["eps"][found[0]])
+
+    def main_point(self, attack: str, norm: str) -> int | None:
+        """The strongest grid point of an attack at the norm's main radius; None where it was not made there."""
+        if norm not in self.norms:
+            return None
+        wanted = {"attack": attack, "norm": norm, "eps": self.main_eps(norm)}
+        return self.point(**wanted) if self.has(**wanted) else None
 
     def attacks(self, norm: str, eps: float | None = None) -> list[str]:
         """The attacks made with a radius, the norm's main one unless given: the paper's in its order, then ours."""
@@ -227,9 +191,9 @@ class AttackStudy(OfImages):
     @property
     def model(self) -> str:
         """The model's file below the paper's folder, without suffix: the name of its training curve, too."""
-        path = PurePath(self.config["model"]).with_suffix("")
-        below = path.parts.index(SLUG) + 1 if SLUG in path.parts[:-1] else len(path.parts) - 1
-        return PurePath(*path.parts[below:]).as_posix()
+        *folders, name = PurePath(self.config["model"]).with_suffix("").parts
+        last = max((depth for depth, folder in enumerate(folders) if folder == SLUG), default=len(folders))
+        return PurePath(*folders[last + 1 :], name).as_posix()
 
     @property
     def training(self) -> dict[str, Any]:
@@ -268,6 +232,7 @@ class Curve:
         self.columns = columns
 
     def kept(self, column: str, *, best: bool) -> float:
-        """A column of the check whose weights were kept: the first of the best accuracy, or the last."""
-        row = int(self.columns["accuracy"].argmax()) if best else -1
+        """A column of the check whose weights were kept: the latest of the best accuracy, or the last."""
+        found = self.columns["accuracy"]
+        row = int(np.flatnonzero(found == found.max())[-1]) if best else -1
         return float(self.columns[column][row])

@@ -13,11 +13,15 @@ MODELS = (CNN, ADV_LINF, ADV_L2, ABS, E_ABS)
 ALL_THREE = "ADV-ABS (E-ABS)"  # Table 5's name of E-ABS
 VARIANTS = ("ABS", "A-ABS", "D-ABS", "V-ABS", "AD-ABS", "AV-ABS", "DV-ABS", ALL_THREE)
 CLEAN = "Clean"
+TABLES = {MNIST: "Table 1", FASHION: "Table 2", TRAFFIC: "Table 3", SVHN: "Table 4"}
+LEVEL = 0.01  # α of McNemar's test, the paper's (Sec. 4.2)
 NORM_ORDER = ("linf", "l2")
+UNDER_PGD = {"linf": "PGD-L∞", "l2": "PGD-L2"}  # columns of Table 5
 PAPERS_ATTACKS = {  # those of Tables 1-4, in their order
     "linf": ("pgd", "deepfool", "noise"),
     "l2": ("pgd", "ddn", "cw", "deepfool", "noise"),
 }
+BY_GRADIENT = tuple(attack for attack in PAPERS_ATTACKS["l2"] if attack != "noise")  # those that follow gradients
 ATTACKS = {
     "pgd": "PGD",
     "ddn": "DDN",
@@ -37,7 +41,7 @@ PECULIAR = {  # of an attack alone: its option, and what that counts
     "boundary": ("tries", "tries for a start"),
     "estimated": ("queries", "queries a step"),
 }
-GRADIENT_FREE = {  # names in Sec. 5, and norms; that of the Boundary attack the paper does not give
+GRADIENT_FREE = {  # names in Sec. 5, and norms, which of the Boundary attack the paper does not give
     "boundary": ("Boundary attack", "l2"),
     "estimated": ("L∞ PGD, gradient estimation", "linf"),
 }

@@ -21,11 +21,11 @@ from robustgen.papers.e_abs.claims.paired import (
 from robustgen.papers.e_abs.claims.paired import slug as lowered
 from robustgen.papers.e_abs.measured import Ablation, Measured
 from robustgen.papers.e_abs.study import AttackStudy
-from robustgen.papers.e_abs.words import ALL_THREE, CLEAN, NORM_ORDER, SVHN, VARIANTS
+from robustgen.papers.e_abs.words import ALL_THREE, CLEAN, NORM_ORDER, SVHN, UNDER_PGD, VARIANTS
 from robustgen.papers.statements import POSITIVE, READING, SHARE, Statement
 from robustgen.papers.words import NORMS
 
-COLUMNS = {CLEAN: "", **{f"PGD-{NORMS[norm]}": norm for norm in NORM_ORDER}}  # of Table 5: the norm of each
+COLUMNS = {CLEAN: "", **{column: norm for norm, column in UNDER_PGD.items()}}  # of Table 5: the norm of each
 WORDS = {"": "clean accuracy", **{norm: f"accuracy under {NORMS[norm]} PGD" for norm in NORM_ORDER}}
 SINGLE = ("A-ABS", "D-ABS", "V-ABS")
 EXTENSIONS = "Sec. 5, Table 5"
@@ -59,19 +59,13 @@ def correct(section: Ablation, column: str) -> dict[str, np.ndarray]:
     """Which images (N,) each variant has right in a column of Table 5; those that were not so attacked are left out."""
     if not COLUMNS[column]:
         return {name: study.natural for name, study in section.variants.items()}
-    norm = COLUMNS[column]
-    return {
-        name: study.robust(_point(study, norm))
-        for name, study in section.variants.items()
-        if study.has(attack="pgd", norm=norm)
-    }
+    return {name: study.robust(point) for name, (study, point) in _attacked(section, COLUMNS[column]).items()}
 
 
-def _point(study: AttackStudy, norm: str) -> int:
-    """PGD's grid point at the norm's main radius, or at its first where that is another attack's."""
-    eps = study.main_eps(norm)
-    there = study.has(attack="pgd", norm=norm, eps=eps)
-    return study.point(attack="pgd", norm=norm, eps=eps if there else study.radii("pgd", norm)[0])
+def _attacked(section: Ablation, norm: str) -> dict[str, tuple[AttackStudy, int]]:
+    """The variants under PGD of the norm's main radius, each with its grid point."""
+    points = {name: study.main_point("pgd", norm) for name, study in section.variants.items()}
+    return {name: (section.variants[name], point) for name, point in points.items() if point is not None}
 
 
 def _extreme(against: Mapping[str, Estimate], key: Callable[[Estimate], float], *, least: bool) -> tuple[str, Estimate]:
@@ -116,10 +110,10 @@ def _note(section: Ablation, column: str, right: dict[str, np.ndarray], name: st
 
 
 def _settings(section: Ablation, column: str, names: list[str]) -> str:
-    studies = [section.variants[name] for name in names]
     if COLUMNS[column]:
-        return methods((study, _point(study, COLUMNS[column])) for study in studies)
-    return inferences(studies)
+        attacked = _attacked(section, COLUMNS[column])
+        return methods(attacked[name] for name in names)
+    return inferences(section.variants[name] for name in names)
 
 
 def _pair(section: Ablation, names: tuple[str, str], text: str, condition: Condition) -> Claim:

@@ -8,20 +8,26 @@ import numpy as np
 
 from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
-from robustgen.papers.e_abs.claims.comparison import TABLES
 from robustgen.papers.e_abs.claims.paired import PAPERS, inferences, instead, methods, paired, slug
 from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
-from robustgen.papers.e_abs.words import ATTACKS, E_ABS, NORM_ORDER, SVHN, line, radius_words
+from robustgen.papers.e_abs.words import (
+    ATTACKS,
+    BY_GRADIENT,
+    E_ABS,
+    GRADIENT_FREE,
+    NORM_ORDER,
+    SVHN,
+    TABLES,
+    line,
+    radius_words,
+)
 from robustgen.papers.statements import READING, SHARE, Statement
 from robustgen.papers.studies import accuracy
 from robustgen.papers.words import NORMS
 
-GRADIENTS = ("pgd", "ddn", "cw", "deepfool")  # the paper's attacks that follow gradients
-WITHOUT = {"linf": "estimated", "l2": "boundary"}  # gradients
 LATENT = "latent-descent"
 FEW = Condition("<", 0.05)
-REFERENCES = {"linf": "L∞ PGD, gradient estimation", "l2": "Boundary attack"}
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -33,9 +39,8 @@ def claims(found: Measured) -> Iterator[Claim]:
                 yield from _confirmed(paper, section.dataset, study, norm)
                 yield from _latent_descent(paper, section.dataset, study, norm)
     study = found.gradient_free.study
-    for norm in NORM_ORDER:
-        if study is not None and study.has(attack=WITHOUT[norm], norm=norm):
-            yield from _gradient_free(found.gradient_free.dataset, study, norm)
+    for attack in GRADIENT_FREE if study is not None else ():
+        yield from _gradient_free(found.gradient_free.dataset, study, attack)
 
 
 def _by_chance(paper: str, dataset: str, study: AttackStudy) -> Iterator[Claim]:
@@ -59,11 +64,9 @@ def _confirmed(paper: str, dataset: str, study: AttackStudy, norm: str) -> Itera
         quantity="share of the errors seen by PGD that fresh inference does not confirm",
         condition=FEW,
     )
-    if norm not in study.norms or not study.has(attack="pgd", norm=norm, eps=study.main_eps(norm)):
-        return
-    point = study.point(attack="pgd", norm=norm, eps=study.main_eps(norm))
-    estimate = study.false_breaks(point)
-    if estimate is not None:
+    point = study.main_point("pgd", norm)
+    estimate = None if point is None else study.false_breaks(point)
+    if point is not None and estimate is not None:
         yield statement.decided(estimate, f"{READING} {instead(dataset, paper)}{study.method(point)}")
 
 
@@ -87,27 +90,27 @@ def _radius(study: AttackStudy, norm: str, attack: str) -> float | None:
     return max(radii, default=None)
 
 
-def _gradient_free(dataset: str, study: AttackStudy, norm: str) -> Iterator[Claim]:
+def _gradient_free(dataset: str, study: AttackStudy, attack: str) -> Iterator[Claim]:
     """The weakness of an attack without gradients, and what it finds that those with gradients miss."""
-    eps = _radius(study, norm, WITHOUT[norm])
+    papers, norm = GRADIENT_FREE[attack]
+    eps = _radius(study, norm, attack)
     if eps is None:
         return
     fixed = {"norm": norm, "eps": eps}
-    free = study.point(attack=WITHOUT[norm], **fixed)
-    by_gradient = {name: study.point(attack=name, **fixed) for name in GRADIENTS if study.has(attack=name, **fixed)}
+    free = study.point(attack=attack, **fixed)
+    by_gradient = {name: study.point(attack=name, **fixed) for name in BY_GRADIENT if study.has(attack=name, **fixed)}
     best = min(by_gradient, key=lambda name: study.robust(by_gradient[name]).mean())
-    name = line(norm, WITHOUT[norm])
     statement = Statement(
         name=f"gradient-free-{norm}-weaker",
         text=f"{SVHN}: gradient-based attacks with the adaptive gradient are much stronger than gradient-free ones, "
         f"{NORMS[norm]}",
         source="Sec. 5",
-        quantity=f"E-ABS's accuracy under {ATTACKS[WITHOUT[norm]]} − under {ATTACKS[best]}, the strongest single "
+        quantity=f"E-ABS's accuracy under {ATTACKS[attack]} − under {ATTACKS[best]}, the strongest single "
         f"attack that follows gradients, {SHARE}",
     )
-    number = PAPERS[SVHN, REFERENCES[norm], E_ABS]
-    settings = f"The paper's: {number.value:g} % under {name}. {methods([(study, free), (study, by_gradient[best])])}"
-    first, second = (name, study.robust(free)), (ATTACKS[best], study.robust(by_gradient[best]))
+    number = PAPERS[SVHN, papers, E_ABS]
+    settings = f"The paper's: {number.value:g} % under {papers}. {methods([(study, free), (study, by_gradient[best])])}"
+    first, second = (line(norm, attack), study.robust(free)), (ATTACKS[best], study.robust(by_gradient[best]))
     yield paired(statement, first, second, settings, instead(dataset, SVHN))
     yield _obfuscated(dataset, study, norm, free, list(by_gradient.values()))
 
@@ -117,7 +120,8 @@ def _obfuscated(dataset: str, study: AttackStudy, norm: str, free: int, by_gradi
         name=f"gradient-free-{norm}-finds-nothing-new",
         text=f"{SVHN}: E-ABS does not have obfuscated gradients, {NORMS[norm]}",
         source="Sec. 4.2 and 5",
-        quantity=f"share of the test images that withstand the attacks by gradients and not {ATTACKS[WITHOUT[norm]]}",
+        quantity=f"share of the test images that withstand the attacks by gradients and not "
+        f"{ATTACKS[str(study.arrays['attack'][free])]}",
         condition=FEW,
     )
     withstood = np.all([study.robust(point) for point in by_gradient], axis=0)

@@ -34,6 +34,7 @@ from robustgen.papers.e_abs.words import (
     NORM_ORDER,
     PAPERS_ATTACKS,
     SVHN,
+    TABLES,
     TRAFFIC,
     all_line,
     line,
@@ -43,7 +44,6 @@ from robustgen.papers.statements import POSITIVE, READING, SHARE, Statement
 from robustgen.papers.studies import accuracy
 from robustgen.papers.words import NORMS
 
-TABLES = {MNIST: "Table 1", FASHION: "Table 2", TRAFFIC: "Table 3", SVHN: "Table 4"}
 SIMPLE = (MNIST, FASHION)  # the other two are the paper's complex data sets
 TRAINED = {"linf": ADV_LINF, "l2": ADV_L2}
 COMPARABLE, NO_WORSE = Condition("within", CLEAN_MARGIN), Condition(">", -CLEAN_MARGIN)
@@ -160,10 +160,10 @@ def _decided(paper: str, section: Comparison, each: Pairing) -> Iterator[Claim]:
     before += instead(section.dataset, paper)
     numbers = papers_words(*((paper, each.kind, name) for name in names))
     first, second = ((name, right[name]) for name in names)
-    yield paired(statement, first, second, numbers + settings(section, each.kind, *names), before)
+    yield paired(statement, first, second, numbers + line_words(section, each.kind, *names), before)
 
 
-def settings(section: Comparison, kind: str, *names: str) -> str:
+def line_words(section: Comparison, kind: str, *names: str) -> str:
     """Which attacks make up a line of the tables, and how PGD and inference were set, for some of the models."""
     norms = [norm for norm in NORM_ORDER if all_line(norm) == kind]
     if not norms:
@@ -199,7 +199,7 @@ def _large_bound(section: Comparison, model: str) -> Iterator[Claim]:
         statement,
         ("clean", section.models[model].natural),
         ("attacked", right[model]),
-        numbers + settings(section, kind, model),
+        numbers + line_words(section, kind, model),
         f"{READING} {instead(section.dataset, MNIST)}",
     )
 

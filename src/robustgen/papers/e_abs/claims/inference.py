@@ -10,10 +10,12 @@ from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
 from robustgen.papers.e_abs.claims.paired import CLEAN_MARGIN, inferences, methods, paired
 from robustgen.papers.e_abs.measured import Measured
-from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.study import GRID, AttackStudy
 from robustgen.papers.e_abs.words import NORM_ORDER, line
 from robustgen.papers.statements import READING, SHARE, Statement
 from robustgen.papers.studies import SHARD
+
+BESIDES = ("bound", "shown", "details", "starts")  # options of other attacks, of the bound, of what is kept
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -28,7 +30,7 @@ def claims(found: Measured) -> Iterator[Claim]:
 
 
 def pairs(studies: Mapping[str, AttackStudy], option: str) -> Iterator[tuple[AttackStudy, AttackStudy]]:
-    """Studies that differ in nothing but an option of inference, the lower one first."""
+    """Studies of one model that differ in an option of inference, the lower one first; attacks may be others."""
     for few, many in permutations(studies.values(), 2):
         mine, theirs = ((study.config.get("inference") or {}).get(option) for study in (few, many))
         if mine is not None and theirs is not None and mine < theirs and _rest(few, option) == _rest(many, option):
@@ -36,8 +38,17 @@ def pairs(studies: Mapping[str, AttackStudy], option: str) -> Iterator[tuple[Att
 
 
 def _rest(study: AttackStudy, option: str) -> dict[str, Any]:
-    rest = {name: value for name, value in study.config.items() if name not in SHARD}
+    """What decides how natural images and PGD of one grid point end, but for an option of inference."""
+    rest = {name: value for name, value in study.config.items() if name not in (*SHARD, *GRID, *BESIDES)}
     return {**rest, "inference": {**rest["inference"], option: None}}
+
+
+def pgd_in_both(few: AttackStudy, many: AttackStudy, norm: str) -> tuple[int, int] | None:
+    """The first grid point of PGD in a norm that both have, in either; None where they share none."""
+    for point in few.matching(attack="pgd", norm=norm):
+        if many.has(**few.options(point)):
+            return point, many.point(**few.options(point))
+    return None
 
 
 def _samples(dataset: str, few: AttackStudy, many: AttackStudy) -> Claim:
@@ -65,11 +76,9 @@ def _iterations(dataset: str, few: AttackStudy, many: AttackStudy) -> Iterator[C
         )
         if name == "clean":
             outcomes, settings = [many.natural, few.natural], inferences([many])
-        elif many.has(attack="pgd", norm=name) and few.has(attack="pgd", norm=name):
-            eps = few.radii("pgd", name)[0]
-            points = [study.point(attack="pgd", norm=name, eps=eps) for study in (many, few)]
-            outcomes = [study.robust(point) for study, point in zip((many, few), points, strict=True)]
-            settings = methods(zip((many, few), points, strict=True))
+        elif (points := pgd_in_both(few, many, name)) is not None:
+            outcomes = [many.robust(points[1]), few.robust(points[0])]
+            settings = methods([(many, points[1]), (few, points[0])])
         else:
             continue
         first, second = ((f"{count} iterations", right) for count, right in zip(counts, outcomes, strict=True))

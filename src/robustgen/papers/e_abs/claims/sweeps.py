@@ -12,57 +12,55 @@ from robustgen.evaluation.rows import Claim
 from robustgen.papers.e_abs.claims.paired import PAPERS, STABLE_MARGIN, instead, methods, paired
 from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.tables.sweeps import OF_EOT, OF_STARTS, OF_STEPS, Sweep
 from robustgen.papers.e_abs.words import E_ABS, SVHN
 from robustgen.papers.statements import READING, SHARE, Statement
+from robustgen.papers.words import plural
 
 SAME = Condition("within", STABLE_MARGIN)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """A setting of L∞ PGD that Appendix B varies, and what it says of it."""
+class Said:
+    """What Appendix B says of a setting of L∞ PGD that one of its tables varies."""
 
-    name: str  # of the study among Sweeps
-    column: str  # of the grid
+    sweep: Sweep
     papers: int  # the value that the paper calls enough
     source: str
     enough: str
     fewer: str  # what fewer do
-    words: str  # "{} EOT runs", as the reference names its lines
     nested: str = ""  # what its values have in common
 
+    @property
+    def words(self) -> str:
+        """What the values count."""
+        return f"{self.sweep.word}s"
 
-SWEEPS = (
-    Sweep(name="eot", column="draws", papers=5, source="App. B.1, Table 6", words="EOT runs",
-          enough="5 samples of EOT are sufficient to stabilise gradient-based attacks",
-          fewer="with fewer samples of EOT the model seems more robust"),
-    Sweep(name="restarts", column="restarts", papers=20, source="App. B.2, Table 7", words="random starts",
-          enough="20 random starts of PGD are sufficient",
-          fewer="with fewer random starts PGD finds fewer errors",
-          nested=" Fewer starts are the first of more: the difference cannot be below 0."),
-    Sweep(name="steps", column="steps", papers=50, source="App. B.3, Table 8", words="steps",
-          enough="PGD achieves its best results with 50 steps",
-          fewer="with fewer steps PGD finds fewer errors"),
+
+SAID = (
+    Said(sweep=OF_EOT, papers=5, source="App. B.1, Table 6",
+         enough="5 samples of EOT are sufficient to stabilise gradient-based attacks",
+         fewer="with fewer samples of EOT the model seems more robust"),
+    Said(sweep=OF_STARTS, papers=20, source="App. B.2, Table 7",
+         enough="20 random starts of PGD are sufficient",
+         fewer="with fewer random starts PGD finds fewer errors",
+         nested=" Fewer starts are the first of more: the difference cannot be below 0."),
+    Said(sweep=OF_STEPS, papers=50, source="App. B.3, Table 8",
+         enough="PGD achieves its best results with 50 steps",
+         fewer="with fewer steps PGD finds fewer errors"),
 )  # fmt: skip
 
 
 def claims(found: Measured) -> Iterator[Claim]:
-    for sweep in SWEEPS:
-        study: AttackStudy | None = getattr(found.sweeps, sweep.name)
-        points = {} if study is None else swept(study, sweep.column)
+    section = found.sweeps
+    for said in SAID:
+        study = said.sweep.study(section)
+        points = {} if study is None else said.sweep.points(study)
         if study is not None and len(points) > 1:
-            yield _enough(found.sweeps.dataset, study, sweep, points)
-            yield _fewer(found.sweeps.dataset, study, sweep, points)
-            if sweep.name == "eot":
-                yield _false_errors(found.sweeps.dataset, study, points)
-
-
-def swept(study: AttackStudy, column: str) -> dict[int, int]:
-    """{value: grid point} of L∞ PGD at the main radius, values of a setting above 0 ascending."""
-    if not study.has(attack="pgd", norm="linf"):
-        return {}
-    points = study.swept(column, attack="pgd", norm="linf", eps=study.main_eps("linf"))
-    return {value: point for value, point in points.items() if value > 0}
+            yield _enough(section.dataset, study, said, points)
+            yield _fewer(section.dataset, study, said, points)
+            if said.sweep is OF_EOT:
+                yield _false_errors(section.dataset, study, points)
 
 
 def tried(points: dict[int, int], papers: int) -> tuple[int, int]:
@@ -71,44 +69,40 @@ def tried(points: dict[int, int], papers: int) -> tuple[int, int]:
     return (papers if papers in others else others[-1]), largest
 
 
-def _note(dataset: str, study: AttackStudy, sweep: Sweep, points: dict[int, int], pair: tuple[int, int]) -> str:
+def _note(dataset: str, study: AttackStudy, said: Said, points: dict[int, int], pair: tuple[int, int]) -> str:
     ours = ", ".join(f"{value}: {study.robust(point).mean():.1%}" for value, point in points.items())
-    cells = [(value, PAPERS.get((SVHN, f"L∞ PGD: {value} {_word(sweep, value)}", E_ABS))) for value in pair]
+    cells = [(value, PAPERS.get((SVHN, said.sweep.line(value), E_ABS))) for value in pair]
     papers = ", ".join(f"{value}: {number.value:g} %" for value, number in cells if number is not None)
     beside = f" The paper's: {papers}." if papers else ""
     settings = methods((study, points[value]) for value in pair)
-    return f"{instead(dataset, SVHN)}{sweep.words}: {ours}.{beside}{sweep.nested} {settings}"
+    return f"{instead(dataset, SVHN)}{said.words}: {ours}.{beside}{said.nested} {settings}"
 
 
-def _word(sweep: Sweep, value: int) -> str:
-    return sweep.words.removesuffix("s") if value == 1 else sweep.words
-
-
-def _enough(dataset: str, study: AttackStudy, sweep: Sweep, points: dict[int, int]) -> Claim:
-    pair = tried(points, sweep.papers)
+def _enough(dataset: str, study: AttackStudy, said: Said, points: dict[int, int]) -> Claim:
+    pair = tried(points, said.papers)
     chosen, largest = pair
-    other = "" if chosen == sweep.papers else f"; here {chosen}, the last but one of a smaller scale's"
+    other = "" if chosen == said.papers else f"; here {chosen}, the last but one of a smaller scale's"
     statement = Statement(
-        name=f"{sweep.name}-enough",
-        text=f"{SVHN}: {sweep.enough}{other}",
-        source=sweep.source,
-        quantity=f"accuracy under L∞ PGD, {chosen} − {largest} {sweep.words}, {SHARE}",
+        name=f"{said.sweep.name}-enough",
+        text=f"{SVHN}: {said.enough}{other}",
+        source=said.source,
+        quantity=f"accuracy under L∞ PGD, {chosen} − {largest} {said.words}, {SHARE}",
         condition=SAME,
     )
-    a, b = ((f"{value} {_word(sweep, value)}", study.robust(points[value])) for value in pair)
-    return paired(statement, a, b, _note(dataset, study, sweep, points, pair), f"{READING} ")
+    a, b = ((plural(value, said.sweep.word), study.robust(points[value])) for value in pair)
+    return paired(statement, a, b, _note(dataset, study, said, points, pair), f"{READING} ")
 
 
-def _fewer(dataset: str, study: AttackStudy, sweep: Sweep, points: dict[int, int]) -> Claim:
+def _fewer(dataset: str, study: AttackStudy, said: Said, points: dict[int, int]) -> Claim:
     pair = min(points), max(points)
     statement = Statement(
-        name=f"{sweep.name}-fewer-look-more-robust",
-        text=f"{SVHN}: {sweep.fewer}",
-        source=sweep.source,
-        quantity=f"accuracy under L∞ PGD, {pair[0]} − {pair[1]} {sweep.words}, {SHARE}",
+        name=f"{said.sweep.name}-fewer-look-more-robust",
+        text=f"{SVHN}: {said.fewer}",
+        source=said.source,
+        quantity=f"accuracy under L∞ PGD, {pair[0]} − {pair[1]} {said.words}, {SHARE}",
     )
-    a, b = ((f"{value} {_word(sweep, value)}", study.robust(points[value])) for value in pair)
-    return paired(statement, a, b, _note(dataset, study, sweep, points, pair))
+    a, b = ((plural(value, said.sweep.word), study.robust(points[value])) for value in pair)
+    return paired(statement, a, b, _note(dataset, study, said, points, pair))
 
 
 def _false_errors(dataset: str, study: AttackStudy, points: dict[int, int]) -> Claim:

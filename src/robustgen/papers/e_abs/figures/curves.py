@@ -21,10 +21,11 @@ from robustgen.papers.drawing import (
     percent_axis,
 )
 from robustgen.papers.e_abs.measured import Measured
+from robustgen.papers.e_abs.radii import by_radius, pgd_words
 from robustgen.papers.e_abs.study import AttackStudy
-from robustgen.papers.e_abs.words import ABS, ADV_L2, ADV_LINF, CNN, E_ABS, NORM_ORDER, is_random
+from robustgen.papers.e_abs.words import ABS, ADV_L2, ADV_LINF, CNN, E_ABS, NORM_ORDER
 from robustgen.papers.studies import accuracy
-from robustgen.papers.words import NORMS, pixels, plural
+from robustgen.papers.words import NORMS, pixels
 
 HEADER = ("dataset", "norm", "model", "eps", "n", "accuracy", "low", "high", "method")
 LOOKS = {
@@ -67,10 +68,7 @@ def _panel(axes: Any, dataset: str, norm: str, models: Mapping[str, AttackStudy]
     table: list[Line] = []
     for name, study in models.items():
         points = [(0.0, study.natural, "natural images")]
-        for eps in study.radii("pgd", norm):
-            if eps > 0:
-                point = study.point(attack="pgd", norm=norm, eps=eps)
-                points.append((eps, study.robust(point), study.method(point)))
+        points += [(eps, study.robust(point), study.method(point)) for eps, point in by_radius(study, norm).items()]
         estimates = [accuracy(right) for _, right, _ in points]
         colour, style = LOOKS[name]
         curve(axes, [eps for eps, _, _ in points], estimates, label=name, colour=colour, style=style)
@@ -81,7 +79,8 @@ def _panel(axes: Any, dataset: str, norm: str, models: Mapping[str, AttackStudy]
     _radius_axis(axes, norm, sorted({float(str(row[3])) for row in table}))
     percent_axis(axes)
     images = len(next(iter(models.values())).labels)
-    words = f"{dataset}, {NORMS[norm]} PGD, n = {images}\n{settings(models, norm)}"
+    settings = pgd_words((study, point) for study in models.values() for point in by_radius(study, norm).values())
+    words = f"{dataset}, {NORMS[norm]} PGD, n = {images}\n{settings}"
     axes.set_title("\n".join(textwrap.fill(part, 62) for part in words.split("\n")), fontsize=8)
     return table
 
@@ -96,14 +95,3 @@ def _radius_axis(axes: Any, norm: str, radii: Sequence[float]) -> None:
     axes.set_xlim(-0.02 * radii[-1], 1.02 * radii[-1])
     axes.set_xlabel(f"radius of the perturbation, {NORMS[norm]}, pixel units")
     axes.grid(axis="y", color=GREY, alpha=0.15, lw=0.6)
-
-
-def settings(models: Mapping[str, AttackStudy], norm: str) -> str:
-    """Steps, random starts and EOT samples of PGD; where the models' differ, all that occur."""
-    points = [(study, study.point(attack="pgd", norm=norm)) for study in models.values()]
-    words = []
-    for name, word in (("steps", "step"), ("restarts", "random start"), ("draws", "EOT sample")):
-        random = [(study, point) for study, point in points if name != "draws" or is_random(study.config)]
-        counts = sorted({int(study.arrays[name][point]) for study, point in random})
-        words += [" or ".join([*map(str, counts[:-1]), plural(counts[-1], word)])] if counts else []
-    return ", ".join(words)

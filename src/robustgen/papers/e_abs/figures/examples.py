@@ -32,10 +32,10 @@ def svhn(path: Path, found: Measured) -> None:
 def _adversarial(path: Path, section: Comparison) -> None:
     """The first images that E-ABS has right, the same under the attack, and the change of each, enlarged alike."""
     study = section.e_abs
-    if study is None or not len(study["shown"]) or not study.has(attack="pgd", norm="l2"):
+    point = None if study is None else study.main_point("pgd", "l2")
+    if study is None or point is None or not len(study["shown"]):
         absent(path, HEADER, "E-ABS under L2 PGD on this data set")
         return
-    point = main_point(study)
     natural, adversarial = (images[:COLUMNS] for images in (study.shown_images, study.shown_adversarial(point)))
     change = adversarial.astype(np.float64) - natural
     factor = enlargement(change)
@@ -63,13 +63,6 @@ def _adversarial(path: Path, section: Comparison) -> None:
         HEADER,
         [(section.dataset, *line[:3], int(line[3]), line[4], factor, study.method(point)) for line in lines],
     )
-
-
-def main_point(study: AttackStudy) -> int:
-    """L2 PGD at the tables' radius, or at its largest where that is another attack's."""
-    eps = study.main_eps("l2")
-    there = study.has(attack="pgd", norm="l2", eps=eps)
-    return study.point(attack="pgd", norm="l2", eps=eps if there else study.radii("pgd", "l2")[-1])
 
 
 def enlargement(change: np.ndarray) -> float:

@@ -16,12 +16,11 @@ from robustgen.evaluation.statistics import proportion_difference
 from robustgen.io import save_csv
 from robustgen.papers.drawing import ATTACKED, GREY, absent
 from robustgen.papers.e_abs.measured import Comparison, Measured, Pair
-from robustgen.papers.e_abs.words import CLEAN, NORM_ORDER, all_line
+from robustgen.papers.e_abs.words import CLEAN, LEVEL, NORM_ORDER, all_line
 
 HEADER = ("dataset", "attacks", "first", "second", "first_accuracy", "second_accuracy", "difference", "low", "high",
           "n", "p", "p_holm", "significant")  # fmt: skip
 KINDS = (CLEAN, *map(all_line, NORM_ORDER))
-ALPHA = 0.01  # the paper's
 FLOOR = 1e-6  # what is below is drawn alike
 COLOURS = LogNorm(FLOOR, 1)
 Line = tuple[object, ...]
@@ -45,7 +44,7 @@ def tests(path: Path, found: Measured) -> None:
                 _matrix(axes, section, kind)
                 table += _lines(section, kind)
         bar = made.colorbar(ScalarMappable(COLOURS, "Blues_r"), ax=panels, location="bottom", aspect=60, extend="min")
-        bar.set_label(f"McNemar's exact p-value, by Holm's method over a matrix; framed: below α = {ALPHA:g}\n"
+        bar.set_label(f"McNemar's exact p-value, by Holm's method over a matrix; framed: below α = {LEVEL:g}\n"
                       "on the diagonal: accuracy, %; above it: row − column, points")  # fmt: skip
     save_csv(f"{path}.csv", HEADER, table)
 
@@ -67,7 +66,7 @@ def _matrix(axes: Any, section: Comparison, kind: str) -> None:
         for j, b in enumerate(names):
             words, colour = _cell(right[a], right[b], p.get((b, a)), place=i - j)
             axes.text(j, i, words, ha="center", va="center", fontsize=6.5, color=colour)
-            if i > j and p[b, a] < ALPHA:
+            if i > j and p[b, a] < LEVEL:
                 axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, ec=ATTACKED, lw=1.2))
     _name_axes(axes, names)
     axes.set_title(f"{section.dataset}, {_named(kind)}, n = {len(next(iter(right.values())))}", fontsize=8)
@@ -109,6 +108,6 @@ def _lines(section: Comparison, kind: str) -> list[Line]:
         a, b = pair
         e = proportion_difference(right[a], right[b])
         return (section.dataset, kind, a, b, float(right[a].mean()), float(right[b].mean()), e.value, e.low, e.high,
-                e.n, raw[pair], adjusted[pair], int(adjusted[pair] < ALPHA))  # fmt: skip
+                e.n, raw[pair], adjusted[pair], int(adjusted[pair] < LEVEL))  # fmt: skip
 
     return [line(pair) for pair in raw]

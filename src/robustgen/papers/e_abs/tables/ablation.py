@@ -8,8 +8,8 @@ from robustgen.evaluation.rows import Row
 from robustgen.evaluation.statistics import proportion_difference
 from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
-from robustgen.papers.e_abs.tables.lines import PGD, clean_method, nothing, percent, table_of, under_pgd
-from robustgen.papers.e_abs.words import CLEAN, E_ABS, GRADIENT_FREE, SVHN, VARIANTS, all_line, line
+from robustgen.papers.e_abs.tables.lines import clean_method, nothing, percent, table_of, under_pgd
+from robustgen.papers.e_abs.words import CLEAN, E_ABS, GRADIENT_FREE, SVHN, UNDER_PGD, VARIANTS, all_line, line
 from robustgen.papers.studies import accuracy
 from robustgen.papers.tables import Table
 
@@ -24,7 +24,7 @@ def table5(found: Measured) -> list[Row]:
         if variant in section.variants:
             rows += under_pgd(table, section.dataset, SVHN, variant, section.variants[variant])
         else:
-            for column in (CLEAN, *PGD.values()):
+            for column in (CLEAN, *UNDER_PGD.values()):
                 rows += table.alone(SVHN, variant, column, section.dataset or SVHN)
     return rows
 

@@ -16,12 +16,14 @@ from robustgen.papers.e_abs.words import (
     CLEAN,
     E_ABS,
     FASHION,
+    LEVEL,
     MNIST,
     MODELS,
     NORM_ORDER,
     NOT_SIGNIFICANT,
     PAPERS_ATTACKS,
     SVHN,
+    TABLES,
     TRAFFIC,
     all_line,
     is_random,
@@ -31,7 +33,6 @@ from robustgen.papers.e_abs.words import (
 from robustgen.papers.studies import accuracy
 from robustgen.papers.tables import Table
 
-ALPHA = "McNemar's test"  # the line of the paper's level
 TWICE = f"{CLEAN}, by two inferences"
 SMALL = "L2 PGD, small radius"  # footnote 3
 ELSEWHERE = {  # numbers in footnote 3 and Sec. 7 that stand below a table: data set, line, column; and the line here
@@ -44,9 +45,9 @@ ELSEWHERE = {  # numbers in footnote 3 and Sec. 7 that stand below a table: data
 DIFFERENCE, P, HOLM, SIGNIFICANT = "difference", "p", "p, Holm", "significant"
 
 
-def five_models(found: Measured, paper: str, item: str) -> list[Row]:
+def five_models(found: Measured, paper: str) -> list[Row]:
     """Natural accuracy and accuracy under every attack at the tables' radii, and what the paper sets beside it."""
-    table, made = table_of(item, found.scale), found.sections[paper]
+    table, made = table_of(TABLES[paper], found.scale), found.tables[paper]
     rows = list(_clean(table, made, paper))
     for norm in NORM_ORDER:
         rows += _norm(table, made, paper, norm)
@@ -57,10 +58,10 @@ def five_models(found: Measured, paper: str, item: str) -> list[Row]:
     return rows
 
 
-table1 = partial(five_models, paper=MNIST, item="Table 1")
-table2 = partial(five_models, paper=FASHION, item="Table 2")
-table3 = partial(five_models, paper=TRAFFIC, item="Table 3")
-table4 = partial(five_models, paper=SVHN, item="Table 4")
+table1 = partial(five_models, paper=MNIST)
+table2 = partial(five_models, paper=FASHION)
+table3 = partial(five_models, paper=TRAFFIC)
+table4 = partial(five_models, paper=SVHN)
 
 
 def _clean(table: Table, made: Comparison, paper: str) -> Iterator[Row]:
@@ -134,7 +135,7 @@ def significance(found: Measured) -> list[Row]:
     """McNemar's test of every pair of models, on natural images, under all attacks of a norm, and under each."""
     table = table_of("Tables 1–4, McNemar", found.scale)
     rows: list[Row] = []
-    for paper, made in found.sections.items():
+    for paper, made in found.tables.items():
         joint = [CLEAN, *map(all_line, NORM_ORDER)]
         kinds = [kind for kind in joint if kind in made.kinds] + [kind for kind in made.kinds if kind not in joint]
         for kind in kinds:
@@ -151,14 +152,13 @@ def pair_line(paper: str, kind: str, a: str, b: str) -> str:
 
 def _pairs(table: Table, made: Comparison, paper: str, kind: str) -> Iterator[Row]:
     right, raw, adjusted = made.correct(kind), made.raw(kind), made.tested(kind)
-    alpha = table.known[paper, ALPHA, "α"].value
     for (a, b), p in raw.items():
-        name, method = pair_line(paper, kind, a, b), f"McNemar's exact test, Holm over {len(raw)} pairs, α {alpha:g}"
+        name, method = pair_line(paper, kind, a, b), f"McNemar's exact test, Holm over {len(raw)} pairs, α {LEVEL:g}"
         estimate = percent(proportion_difference(right[a], right[b]))
         yield table.number(made.dataset, name, DIFFERENCE, estimate, "points", "on the images that all models saw")
         yield table.number(made.dataset, name, P, p, "", method)
         yield table.number(made.dataset, name, HOLM, adjusted[a, b], "", method)
-        yield _verdict(table, made.dataset, paper, kind, (a, b), float(adjusted[a, b] < alpha), method)
+        yield _verdict(table, made.dataset, paper, kind, (a, b), float(adjusted[a, b] < LEVEL), method)
 
 
 def _verdict(

@@ -15,7 +15,7 @@ from robustgen.papers.words import plural
 
 SHAPE = {"channels": "channels", "kernel": "kernels", "stride": "strides", "padding": "paddings"}  # column: option
 DIMENSIONS, NEURONS = "dimensions", "neurons"
-SETTINGS = ("batch", "learning rate", "epochs", "epochs to a halving", "noise σ", "β", "γ")  # columns of training
+COLUMNS = ("batch", "learning rate", "epochs", "epochs to a halving", "noise σ", "β", "γ")  # columns of training
 ALONE = "validation accuracy, encoder alone"
 PARTS = ("images", "latents", "encoder", "decoder", "discriminator")  # of Table 9's lines, images of Sec. 4.1
 SHARE = ("training: all", "validation share")
@@ -38,12 +38,12 @@ def table9(found: Measured) -> list[Row]:
 
 def networks(found: Measured) -> dict[str, tuple[str, AttackStudy | None]]:
     """For each data set of the paper, the one here and E-ABS on it."""
-    return {paper: model_of(found, paper, E_ABS) for paper in found.sections}
+    return {paper: model_of(found, paper, E_ABS) for paper in found.tables}
 
 
 def model_of(found: Measured, paper: str, model: str) -> tuple[str, AttackStudy | None]:
     """A model of a data set of the paper, and which it is here; SVHN's may be in the ablation alone."""
-    made, name = found.sections[paper], {E_ABS: ALL_THREE}.get(model, model)
+    made, name = found.tables[paper], {E_ABS: ALL_THREE}.get(model, model)
     if paper == SVHN and model not in made.models and name in found.ablation.variants:
         return found.ablation.dataset, found.ablation.variants[name]
     return made.dataset, made.models.get(model)
@@ -79,7 +79,7 @@ def _method(found: Measured, paper: str, study: AttackStudy) -> str:
     """What the paper does not say, and who shares its parts, in words."""
     p = study.parameters
     words = [f"dropout {p['dropout']:g}, slope {p['slope']:g} of leaky ReLU"]
-    models = found.sections[paper].models
+    models = found.tables[paper].models
     if shared := [model for model, each in models.items() if model != E_ABS and alike(each, study)]:
         words += [f"the same encoder in {', '.join(shared)}"]
     if (each := models.get(ABS)) is not None and alike(each, study, "decoder_"):
@@ -97,7 +97,7 @@ def training(found: Measured) -> list[Row]:
     """Recipes of Sec. 4.3, for each model of each data set, and what autoencoders reached without inference."""
     table = table_of("Sec. 4.3", found.scale)
     rows: list[Row] = []
-    for paper in found.sections:
+    for paper in found.tables:
         for model in MODELS:
             dataset, study = model_of(found, paper, model)
             rows += _trained(table, dataset, paper, model, study)
@@ -111,14 +111,14 @@ def training(found: Measured) -> list[Row]:
 
 
 def _trained(table: Table, dataset: str, paper: str, model: str, study: AttackStudy | None) -> Iterator[Row]:
-    ours = {} if study is None or not study.training else settings(study)
+    ours = {} if study is None or not study.training else hyperparameters(study)
     method = "" if study is None or not ours else _how(study)
-    for column in SETTINGS:
+    for column in COLUMNS:
         value = ours.get(column)
         yield from shown(table, dataset, paper, f"training: {model}", column, value, "", method, model)
 
 
-def settings(study: AttackStudy) -> dict[str, float]:
+def hyperparameters(study: AttackStudy) -> dict[str, float]:
     """The recipe of an autoencoder or a classifier, by the columns of its table."""
     recipe, columns = study.training, {"batch": "batch", "learning rate": "lr", "epochs": "epochs"}
     found = {column: float(recipe[option]) for column, option in columns.items() if option in recipe}

@@ -10,12 +10,10 @@ import numpy as np
 from robustgen.evaluation.rows import Row
 from robustgen.evaluation.statistics import Estimate
 from robustgen.papers.e_abs.study import AttackStudy
-from robustgen.papers.e_abs.words import CLEAN
+from robustgen.papers.e_abs.words import CLEAN, UNDER_PGD
 from robustgen.papers.reference import reference
 from robustgen.papers.studies import accuracy
 from robustgen.papers.tables import Table
-
-PGD = {"linf": "PGD-L∞", "l2": "PGD-L2"}  # columns of Table 5
 
 
 def table_of(item: str, scale: str) -> Table:
@@ -64,12 +62,10 @@ def clean_method(study: AttackStudy) -> str:
 def under_pgd(table: Table, dataset: str, paper: str, line: str, study: AttackStudy) -> Iterator[Row]:
     """A line of accuracies, natural and under PGD of the norms' main radii."""
     yield table.row(dataset, line, CLEAN, accuracy(study.natural), clean_method(study), paper)
-    for norm, column in PGD.items():
+    for norm, column in UNDER_PGD.items():
         if norm not in study.norms:
             continue
-        wanted = {"attack": "pgd", "norm": norm, "eps": study.main_eps(norm)}
-        if study.has(**wanted):
-            point = study.point(**wanted)
+        if (point := study.main_point("pgd", norm)) is not None:
             yield table.row(dataset, line, column, accuracy(study.robust(point)), study.method(point), paper)
         else:
             yield from table.alone(paper, line, column, dataset)

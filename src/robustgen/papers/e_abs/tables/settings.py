@@ -15,6 +15,7 @@ from robustgen.papers.e_abs.words import (
     ABS,
     E_ABS,
     GRADIENT_FREE,
+    LEVEL,
     NORM_ORDER,
     PAPERS_ATTACKS,
     STARTED,
@@ -24,9 +25,9 @@ from robustgen.papers.e_abs.words import (
 )
 from robustgen.papers.tables import Table
 
-RADIUS, STEPS, STARTS, EOT, SEARCHES = "radius", "steps", "random starts", "EOT runs", "binary searches"
-ATTACK = (RADIUS, STEPS, STARTS, EOT, SEARCHES)  # columns of attacks
-IMAGES, ALPHA = "test images", "α"
+RADIUS, STEPS, STARTS, RUNS, BINARY = "radius", "steps", "random starts", "EOT runs", "binary searches"
+ATTACK = (RADIUS, STEPS, STARTS, RUNS, BINARY)  # columns of attacks
+IMAGES, TEST, ALPHA = "test images", "McNemar's test", "α"
 CANDIDATES, ENCODER, SAMPLES, ITERATIONS = (
     "random candidates",
     "candidates of the encoder",
@@ -40,28 +41,20 @@ def attacks(found: Measured) -> list[Row]:
     """Every attack on E-ABS in Tables 1-4, its inference and ABS's, and the attacks of Sec. 5 and App. B."""
     table = table_of("Sec. 4.2", found.scale)
     rows: list[Row] = []
-    for paper, made in found.sections.items():
+    for paper, made in found.tables.items():
         study = made.models.get(E_ABS)
         for norm in NORM_ORDER:
             for attack in PAPERS_ATTACKS[norm]:
-                name, point = line(norm, attack), None if study is None else _main(study, norm, attack)
+                name, point = line(norm, attack), None if study is None else study.main_point(attack, norm)
                 rows += _line(table, made.dataset, paper, name, ATTACK, _attack(study, point))
         count = {IMAGES: float(len(study.labels))} if study is not None else {}
         rows += _line(table, made.dataset, paper, "all attacks", (IMAGES,), count)
-        level = table.known[paper, "McNemar's test", ALPHA].value if len(made.models) > 1 else None
-        rows += _line(table, made.dataset, paper, "McNemar's test", (ALPHA,), {} if level is None else {ALPHA: level})
+        rows += _line(table, made.dataset, paper, TEST, (ALPHA,), {ALPHA: LEVEL} if len(made.models) > 1 else {})
         for model in (ABS, E_ABS):
             dataset, each = model_of(found, paper, model)
             values = {} if each is None else inference(each.config)
             rows += _line(table, dataset, paper, f"inference: {model}", INFERENCE, values)
     return [*rows, *_free(table, found), *_sweeps(table, found)]
-
-
-def _main(study: AttackStudy, norm: str, attack: str) -> int | None:
-    """The grid point of an attack at the norm's main radius; None where there is none."""
-    if norm not in study.norms or attack not in study.attacks(norm):
-        return None
-    return study.point(attack=attack, norm=norm, eps=study.main_eps(norm))
 
 
 def _attack(study: AttackStudy | None, point: int | None) -> dict[str, float]:
@@ -71,8 +64,8 @@ def _attack(study: AttackStudy | None, point: int | None) -> dict[str, float]:
     options = study.options(point)
     found = {RADIUS: float(options["eps"]), STEPS: float(options["steps"])}
     found |= {STARTS: float(options["restarts"])} if options["attack"] in STARTED else {}
-    found |= {EOT: float(options["draws"])} if is_random(study.config) and options["attack"] != "noise" else {}
-    return found | ({SEARCHES: float(study.config["details"]["searches"])} if options["attack"] == "cw" else {})
+    found |= {RUNS: float(options["draws"])} if is_random(study.config) and options["attack"] != "noise" else {}
+    return found | ({BINARY: float(study.config["details"]["searches"])} if options["attack"] == "cw" else {})
 
 
 def inference(config: Mapping[str, Any]) -> dict[str, float]:
@@ -93,9 +86,9 @@ def _free(table: Table, found: Measured) -> Iterator[Row]:
 
 def _sweeps(table: Table, found: Measured) -> Iterator[Row]:
     """What the sweeps of App. B keep fixed; the option that they vary is left out."""
-    section, kinds = found.sweeps, {EOT: sweeps.EOT, STARTS: sweeps.RESTARTS, STEPS: sweeps.STEPS}
-    studies = (section.eot, section.restarts, section.steps)
-    for (option, sweep), study in zip(kinds.items(), studies, strict=True):
+    section, kinds = found.sweeps, {RUNS: sweeps.OF_EOT, STARTS: sweeps.OF_STARTS, STEPS: sweeps.OF_STEPS}
+    for option, sweep in kinds.items():
+        study = sweep.study(section)
         point = None if study is None else next(iter(sweep.points(study).values()), None)
         fixed = {column: value for column, value in _attack(study, point).items() if column != option}
         fixed |= {IMAGES: float(len(study.labels))} if study is not None else {}
