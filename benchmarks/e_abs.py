@@ -22,7 +22,7 @@ NETWORKS = {
     "quick": Config(
         size=16,
         latent=8,
-        encoder_channels=(8, 16, 16),
+        encoder_channels=(16, 32, 32),
         encoder_kernels=(5, 5, 4),
         encoder_strides=(2, 2, 1),
         encoder_paddings=(2, 2, 0),

@@ -80,8 +80,7 @@ def test_best_candidate_is_the_least_of_plain_losses(cost: str, variational: boo
     loss = Loss(model, options)
     candidates = Candidates(loss, options, x)
     candidates.size, candidates.kept = 7, None if cache == 0 else candidates.kept
-    assert (candidates.samples == candidates.means).all() != variational
-    z = candidates.samples[:, None].expand(-1, K, -1)
+    z = candidates.means[:, None].expand(-1, K, -1)
     squares = (x[:, None, None] - model.decode(z)).square().flatten(3)  # (N, J, K, D)
     plain = (squares.mean(3) if cost == "mean" else squares.sum(3)) - options.beta * model.log_d(z)
     least, means = candidates.best(x)
@@ -287,6 +286,16 @@ def test_encoder_is_a_candidate_of_every_class() -> None:
     assert (without.losses > losses).all()
 
 
+def test_a_better_encoder_is_taken_from_among_thousands_of_candidates() -> None:
+    """One sample each would make the least of 8000 scores look better than any encoder."""
+    x, model = images(), Linear(adversarial=True)
+    z, _ = model.optimum(x, V.beta)
+    model.encode = lambda images: (z, torch.full_like(z, -8.0))  # type: ignore[assignment]
+    found = infer(model, replace(V, candidates=8000, iterations=1), x)
+    assert torch.equal(found.mean, z)
+    assert (found.log_variance == -8.0).all()
+
+
 def test_encoder_that_is_worse_than_the_candidates_is_not_taken() -> None:
     x, model = images(), Linear()
     model.encode = lambda images: (torch.full((len(images), K, M), 50.0, dtype=x.dtype),) * 2  # type: ignore[assignment]
@@ -451,8 +460,8 @@ def test_memory_that_runs_out_halves_the_batch_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"candidates": 0}, "candidates, iterations, draws and batch >= 1"),
-        ({"iterations": 0}, "candidates, iterations, draws and batch >= 1"),
+        ({"candidates": 0}, "candidates, compared, iterations, draws and batch >= 1"),
+        ({"iterations": 0}, "candidates, compared, iterations, draws and batch >= 1"),
         ({"lr": 0.0}, "lr > 0"),
         ({"beta": -1.0}, "beta >= 0"),
         ({"beta": math.nan}, "beta >= 0"),

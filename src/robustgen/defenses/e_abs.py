@@ -7,7 +7,8 @@ autoencoder (Eq. 6), else KL[Q ‖ N(0, 1)] (Eq. 2, with the sign that a minimum
 Choices where the paper is silent: Adam with Schott et al.'s (2018) learning rate and count, in which the last of the
 50 evaluations updates nothing; Σ diagonal and optimised as its logarithm, as the encoder gives it; noise the same for
 all classes, so that a class's loss is what it is without the others, and where latents agree D cancels as in Eq. 4.
-A random start is scored by Eq. 6 with one sample, as it will be optimised; that sample is drawn with the candidates.
+Random starts are scored at their means: of thousands of scores of one sample each the least would be the luckiest, and
+the encoder's single one never below it. The best of them and the encoder's Q(Z|x) then meet in the same few samples.
 The last evaluation is the loss of a variational inference: the least of many noisy ones would be the luckiest. An
 exact inference keeps the least, which is nearer to its minimum. There is no early stopping: none is exact.
 """
@@ -62,6 +63,7 @@ class Options:
     cost: Literal["sum", "mean"] = "sum"  # squared error of all pixels and channels: its sum (the paper's c), or mean
     candidates: int = 8000  # random starts, from N(0, I)
     encoder: bool = True  # whether the encoder's output is one more
+    compared: int = 4  # samples by whose mean loss it and the best random start are compared, where variational
     iterations: int = 50  # evaluations of the loss; all but the last are followed by an update
     lr: Ratio = 0.05  # Adam's learning rate (Schott et al.)
     draws: int = 1  # samples of the optimal Q(Z) whose losses are averaged, where variational
@@ -70,8 +72,8 @@ class Options:
     cache: float = 4.0  # gigabytes of reconstructed candidates that are kept; more are made anew in each call
 
     def __post_init__(self) -> None:
-        if min(self.candidates, self.iterations, self.draws, self.batch) < 1:
-            raise UserError(f"inference needs candidates, iterations, draws and batch >= 1, not {self}")
+        if min(self.candidates, self.compared, self.iterations, self.draws, self.batch) < 1:
+            raise UserError(f"inference needs candidates, compared, iterations, draws and batch >= 1, not {self}")
         if not self.lr > 0 or not self.beta >= 0 or not self.cache >= 0:
             raise UserError(f"inference needs lr > 0, beta >= 0 and cache >= 0, not {self}")
         if self.cost not in ("sum", "mean"):
@@ -183,13 +185,14 @@ class AnalysisBySynthesis(nn.Module):
             images, chosen = x[rows].detach(), streams.subset(range(len(x))[rows])
             with rewinding(chosen):
                 # drawn apart: whatever their number, samples are of the same Q*
-                noise = torch.cat([self._noise(chosen, runs, count, x) for count in (1 + updates, samples)], 1)
+                first = self.options.compared
+                noise = torch.cat([self._noise(chosen, runs, count, x) for count in (first + updates, samples)], 1)
                 if start is None:
-                    latents = self._start(images, noise[:, 0])
+                    latents = self._start(images, noise[:, :first])
                 else:
                     latents = torch.stack([start.mean[rows], start.log_variance[rows]]).repeat_interleave(runs, 1)
                 images = images.repeat_interleave(runs, 0)
-                return self._optimal(images, latents if self.random else latents[:1], noise[:, 1:], updates)
+                return self._optimal(images, latents if self.random else latents[:1], noise[:, first:], updates)
 
         with evaluating(self.model):
             return Inferred.join(self._parts.run(part, len(x), max(1, self.options.batch // runs)))
@@ -206,19 +209,24 @@ class AnalysisBySynthesis(nn.Module):
         return streams.normal(shape, x.device).flatten(0, 1).to(x.dtype)
 
     def _start(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Mean and log-variance (2, R, K, M) of the best candidate for x (N, C, H, W), noise (R, M)."""
+        """Mean and log-variance (2, R, K, M) of the best candidate for x (N, C, H, W), noise (R, S, M)."""
         if self._candidates is None:
             self._candidates = Candidates(self.loss, self.options, x)
         rows, runs = len(noise), len(noise) // len(x)
-        least, means = (each[: len(x)].repeat_interleave(runs, 0) for each in self._candidates.best(accompanied(x)))
+        means = self._candidates.best(accompanied(x))[1][: len(x)].repeat_interleave(runs, 0)
         best = torch.stack([means, torch.zeros_like(means)])
         if not self.options.encoder:
             return best
         x, noise = accompanied(x.repeat_interleave(runs, 0)), accompanied(noise)
         own = torch.stack(self.loss.networks.encode(x))
-        losses = self.loss.at(x, own if self.random else own[:1], noise)[0][:rows]
-        check_finite(losses, "losses of the encoder's latents", TRAIN)
-        return torch.where((losses < least).unsqueeze(2), own[:, :rows], best)
+        noise = noise if self.random else noise[:, :1]
+        mine, theirs = (self._score(x, state, noise)[:rows] for state in (own, accompanied_state(best)))
+        check_finite(mine, "losses of the encoder's latents", TRAIN)
+        return torch.where((mine < theirs).unsqueeze(2), own[:, :rows], best)
+
+    def _score(self, x: Tensor, state: Tensor, noise: Tensor) -> Tensor:
+        """Mean loss (R, K) over the samples that noise (R, S, M) makes of a state (2, R, K, M)."""
+        return self.loss.sampled(x, state if self.random else state[:1], noise).losses
 
     def _optimal(self, x: Tensor, state: Tensor, noise: Tensor, updates: int) -> Inferred:
         """Q* of rows x (R, C, H, W) by Adam, a sample an update; noise (R, updates + samples, M).
@@ -226,7 +234,7 @@ class AnalysisBySynthesis(nn.Module):
         state (P, R, K, M): the mean at the start, and where variational the log-variance.
         """
         rows = len(x)
-        x, noise, state = accompanied(x), accompanied(noise), accompanied(state.transpose(0, 1)).transpose(0, 1)
+        x, noise, state = accompanied(x), accompanied(noise), accompanied_state(state)
         least, best = state.new_full(state.shape[1:3], torch.inf), state
         adam = Adam(self.options.lr)
         for step in range(updates):
@@ -295,18 +303,16 @@ class Loss:
 
 
 class Candidates:
-    """Means z_j ~ N(0, I), the same for every class and image, and what the decoders make of a sample of each.
+    """z_j ~ N(0, I), the same for every class and image, and what the decoders make of each.
 
-    Where variational a candidate is N(z_j, I), and its sample is drawn with it; else it is z_j.
+    Where variational a candidate is N(z_j, I).
     """
 
     def __init__(self, loss: Loss, options: Options, x: Tensor) -> None:
         """For images like x (N, C, H, W): of its shape, type and device."""
         random = generator(options.seed, "candidates")
-        means, noise = torch.randn(2, options.candidates, loss.latent, generator=random).to(x.device, x.dtype)
-        self.means = means
+        self.means = torch.randn(options.candidates, loss.latent, generator=random).to(x.device, x.dtype)
         self.loss = loss
-        self.samples = means + noise if options.variational else means
         self.batch = options.batch
         self.scale = loss.scale(x)
         numbers = loss.networks.num_classes * x[0].numel()
@@ -331,18 +337,18 @@ class Candidates:
 
     def _pieces(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Of some candidates after others: reconstructions (K · J, D), and what of their losses is not x's (K · J,)."""
-        for means, samples in zip(self.means.split(self.size), self.samples.split(self.size), strict=True):
-            parts = [self._made(*each) for each in zip(means.split(self.batch), samples.split(self.batch), strict=True)]
-            images, penalty = (torch.cat(each, 1) for each in zip(*parts, strict=True))
+        for means in self.means.split(self.size):
+            images, penalty = (
+                torch.cat(each, 1) for each in zip(*map(self._made, means.split(self.batch)), strict=True)
+            )
             rest = self.scale * images.square().sum(2) + penalty
             check_finite(rest.T, "reconstructions of candidates", TRAIN)
             yield images.flatten(0, 1), rest.flatten()
 
-    def _made(self, means: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Reconstructions (K, J, D) of samples (J, M), and their penalties (K, J)."""
-        shape = (-1, self.loss.networks.num_classes, -1)
-        mean, z = (accompanied(each).unsqueeze(1).expand(*shape).contiguous() for each in (means, samples))
-        penalty = self.loss.penalty(z, mean, torch.zeros_like(mean))[: len(means)]
+    def _made(self, means: Tensor) -> tuple[Tensor, Tensor]:
+        """Reconstructions (K, J, D) of candidates (J, M), and their penalties (K, J)."""
+        z = accompanied(means).unsqueeze(1).expand(-1, self.loss.networks.num_classes, -1).contiguous()
+        penalty = self.loss.penalty(z, z, torch.zeros_like(z))[: len(means)]
         return self.loss.decode(z)[: len(means)].flatten(2).transpose(0, 1), penalty.T
 
 
@@ -360,3 +366,8 @@ def accompanied(rows: Tensor) -> Tensor:
     """A CPU's few rows with copies of the last for company, as kernels for a few round differently."""
     lacking = LEAST - len(rows) if rows.device.type == "cpu" else 0
     return torch.cat([rows, *[rows[-1:]] * lacking]) if lacking > 0 else rows
+
+
+def accompanied_state(state: Tensor) -> Tensor:
+    """The same for a state (P, R, K, M)."""
+    return accompanied(state.transpose(0, 1)).transpose(0, 1)
