@@ -12,6 +12,7 @@ from robustgen.attacks.ball import ball_of
 from robustgen.attacks.following import Following
 from robustgen.attacks.synthesis import ATTACKS, Options, check_attack, confirmed, fresh_logits, run_attack, settled
 from robustgen.errors import UserError
+from robustgen.papers.e_abs import words
 
 from .planes import CLIMBS, NETWORKS, SEARCHES, SHAPE, SHORT, K, Linear, N, images, nearest, run, synthesis
 
@@ -166,7 +167,15 @@ def test_options_that_make_no_attack_are_refused() -> None:
         run("cw", network, x, y, eps=0.1)
     with pytest.raises(UserError, match="unknown norm"):
         Options(norm="l1")  # type: ignore[arg-type]
-    for wrong in ({"restarts": 0}, {"steps": 0}, {"candidates": 1}, {"queries": 3}, {"eps": -1.0}, {"gamma": 1.0}):
+    for wrong in (
+        {"restarts": 0},
+        {"steps": 0},
+        {"candidates": 1},
+        {"queries": 3},
+        {"eps": -1.0},
+        {"gamma": 1.0},
+        {"step": 0.0},
+    ):
         with pytest.raises(UserError, match="need"):
             Options(**wrong)  # type: ignore[arg-type]
     for wrong in ({"iterations": -1}, {"runs": 0}, {"draws": 0}):
@@ -175,3 +184,20 @@ def test_options_that_make_no_attack_are_refused() -> None:
     for wrong in ({"follow": -1}, {"runs": 0}, {"draws": 0}):
         with pytest.raises(UserError, match="an attacker needs"):
             Options(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", [0.1, 0.5])
+def test_a_step_is_a_multiple_of_eps_by_steps(step: float) -> None:
+    network = Linear()
+    x, y = images(network)
+    given = {"norm": "linf", "eps": 0.04, "restarts": 1}
+    start = run("pgd", network, x, y, **given, steps=1, step=1e-9).adversarial
+    for steps in (1, 2):
+        moved = (run("pgd", network, x, y, **given, steps=steps, step=step).adversarial - start).abs().flatten(1)
+        torch.testing.assert_close(moved.amax(1), torch.full_like(moved[:, 0], step * 0.04), atol=1e-8, rtol=0)
+
+
+def test_paper_s_words_name_the_attacks() -> None:
+    assert set(words.ATTACKS) == set(ATTACKS)
+    assert set(words.SEARCHES) == {name for name, kind in ATTACKS.items() if not kind.radius}
+    assert set(words.STARTED) == {name for name, kind in ATTACKS.items() if kind.radius}

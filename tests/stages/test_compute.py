@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
+from robustgen import models
 from robustgen.errors import UserError
-from robustgen.stages.compute import Compute, chosen, prepare
+from robustgen.stages.compute import Compute, chosen, prepare, sources
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,17 @@ def test_option_read_ahead_of_the_parse() -> None:
     assert chosen(["--attack.name=fgsm"], "--attack.name", "x") == "fgsm"
     assert chosen(["--attack.name"], "--attack.name", "x") == "x"
     assert chosen([], "--attack.name", "x") == "x"
+
+
+@pytest.mark.parametrize(
+    ("arch", "modules"),
+    [
+        ("resnet10", ["models.resnet10"]),
+        ("encoder_cnn", ["models.encoder_cnn"]),
+        ("aae", ["models.aae", "models.encoder_cnn"]),
+    ],
+)
+def test_modules_that_make_a_network(arch: str, modules: list[str]) -> None:
+    found = sources(models.build(models.config_type(arch)()))
+    assert found == modules
+    assert all(find_spec(f"robustgen.{name}") for name in found)

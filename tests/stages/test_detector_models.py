@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from robustgen import models
 from robustgen.data import ImageSet, load_split
@@ -38,8 +36,6 @@ def built(tmp_path_factory: pytest.TempPathFactory, write_data: Callable[..., Pa
     models.save(root / "many.safetensors", bank((0, 1), classes=5))
     models.save(root / "wide.safetensors", bank((0, 1), size=16))
     models.save(root / "f.safetensors", models.build(replace(MEMBER, classes=4)))
-    models.save(root / "g.safetensors", models.build(replace(MEMBER, classes=3)))
-    models.save(root / "ebm.safetensors", models.build(models.config_type("nijkamp")(size=8, channels=1, width=2)))
     write_data(root / "data.npz")
     return root
 
@@ -96,23 +92,6 @@ def test_detectors_that_do_not_fit(
         bank_of(name, **options)
 
 
-def test_classifier(built: Path, images: ImageSet) -> None:
-    def load(name: str, arch: str | None = None) -> nn.Module:
-        return stage.load_classifier(built / name, "cpu", arch, images, Path("data.npz"))
-
-    f = load("f.safetensors", "madry_cnn")
-    assert not f.training
-    assert not any(weight.requires_grad for weight in f.parameters())
-    with pytest.raises(UserError, match=r"bank\.safetensors holds no classifier but detectors; give a model"):
-        load("bank.safetensors")
-    with pytest.raises(UserError, match=r"ebm\.safetensors holds no classifier but nijkamp; give a model"):
-        load("ebm.safetensors")
-    with pytest.raises(UserError, match="images are 1x8x8 with 4 classes where the model needs 1x8x8 with 3 classes"):
-        load("g.safetensors")
-    with pytest.raises(UserError, match="holds a madry_cnn, not the resnet10"):
-        load("f.safetensors", "resnet10")
-
-
 def test_files_and_facts_of_detectors(built: Path) -> None:
     high, low = stage.detector_files(built / "parts")
     assert (high.name, low.name) == ("high.safetensors", "low.safetensors")
@@ -127,24 +106,3 @@ def test_modules_of_networks_and_their_members() -> None:
     softmax = models.build(models.config_type("resnet10")(size=8, channels=1, width=2, mean=(0.5,), std=(0.5,)))
     found = stage.modules_of([bank((0,)), softmax])
     assert {*found} == {"models.detectors", "models.grouped", "models.madry_cnn", "models.resnet10"}
-
-
-def test_logits_do_not_depend_on_the_batch(bank_of: Callable[..., Detectors], images: ImageSet) -> None:
-    detectors = bank_of("bank.safetensors")
-    whole = stage.logits_of(detectors, images.images, 32, "logits")
-    assert whole.shape == (32, 4)
-    assert whole.dtype == np.float32
-    np.testing.assert_allclose(stage.logits_of(detectors, images.images, 1, "logits"), whole, atol=1e-6)
-    for weight in detectors.parameters():
-        weight.data.fill_(np.nan)
-    with pytest.raises(UserError, match="the logits here are NaN or infinite for 32 of 32 images; train the network"):
-        stage.logits_of(detectors, images.images, 10, "logits here")
-
-
-def test_lists_that_belong_together() -> None:
-    assert stage.together(a=(1, 2), b="x") == [{"a": 1, "b": "x"}, {"a": 2, "b": "x"}]
-    assert stage.together(a=(1,), b=(2,)) == [{"a": 1, "b": 2}]
-    with pytest.raises(UserError, match="a, b, c belong together, but a has 3, b has 2, c has 1; give each 3 values"):
-        stage.together(a=(1, 2, 3), b=(1, 2), c=(1,))
-    with pytest.raises(UserError, match="a, b belong together, but a has 0, b has 1; give each 1 values, or one"):
-        stage.together(a=(), b=(1,))

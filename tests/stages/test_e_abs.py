@@ -52,8 +52,8 @@ SECTIONS: dict[str, Any] = {
     "gradient_free": GradientFree(dataset="digits16", study="gradient-free"),
     "sensitivity": Sensitivity(
         dataset="digits16",
-        studies=("sensitivity-0", "sensitivity-1", "sensitivity-2"),
-        labels=("as everywhere", "cost: mean", "follow 0"),
+        studies=tuple(f"sensitivity-{k}" for k in range(5)),
+        labels=("as everywhere", "cost: mean", "follow 0", "5 samples", "100 iterations"),
     ),
 }
 
@@ -190,7 +190,7 @@ def test_a_study_that_is_not_there_is_named(section: str, role: str, results: Pa
 
 @pytest.mark.parametrize("labels", [(), ("one", "two"), ("one", "one", "two")])
 def test_every_choice_needs_a_label_of_its_own(labels: tuple[str, ...], results: Path) -> None:
-    with pytest.raises(UserError, match=r"3 studies and \d different labels; give --sensitivity.labels one for each"):
+    with pytest.raises(UserError, match=r"5 studies and \d different labels; give --sensitivity.labels one for each"):
         measured(options(results, sensitivity=replace(SECTIONS["sensitivity"], labels=labels)))
 
 

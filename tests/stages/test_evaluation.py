@@ -40,6 +40,27 @@ def test_store_keeps_what_one_identity_names(tmp_path: Path, monkeypatch: pytest
     store.clear()  # twice does no harm
 
 
+def test_store_computes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store, made = Store.of("this"), {"length": np.array([0.5, np.inf], np.float32), "broken": np.array([True, False])}
+    calls: list[str] = []
+
+    def compute() -> dict[str, np.ndarray]:
+        calls.append("")
+        return made
+
+    for _ in range(2):
+        found = store.all_kept("a", compute)
+        assert {name: (each.dtype, each.tolist()) for name, each in found.items()} == {
+            name: (each.dtype, each.tolist()) for name, each in made.items()
+        }
+        assert store.kept("b", lambda: compute()["broken"]).tolist() == [True, False]
+    assert len(calls) == 2
+    (store.folder / "a.npz").write_bytes(b"damaged")
+    assert store.all_kept("a", compute)["broken"].tolist() == [True, False]
+    assert len(calls) == 3
+
+
 def test_shards_are_the_images_in_order(tmp_path: Path, write_data: Callable[..., Path]) -> None:
     data = write_data(tmp_path / "data.npz")
     whole = shard(data, 0, 32)

@@ -22,9 +22,16 @@ def found(restarts: int = 3) -> Found:
     return Found(RIGHT, SHOWN, IMAGES, restarts)
 
 
-def table(*rows: tuple[float, float, float]) -> np.ndarray:
-    """Distance, seen and broken of images, the pixels of all of them as large as the first."""
-    return np.array([[*row, *[row[0]] * 4] for row in rows], np.float32)
+def take(made: Found, restart: int, *outcomes: tuple[int, float, float, bool], judged: bool | None = None) -> None:
+    """Row, distance, seen and chosen of images, the pixels of those that are shown as large as the distance.
+
+    What is chosen is broken, or all are as `judged`.
+    """
+    rows, distance, seen, chosen = (np.array(each) for each in zip(*outcomes, strict=True))
+    broken = chosen if judged is None else np.full_like(chosen, judged)
+    pixels = np.tile(distance[np.isin(rows, SHOWN), None, None, None], (1, 1, 2, 2))
+    kinds = {"distance": distance, "seen": seen, "chosen": chosen, "broken": broken, "adversarial": pixels}
+    made.take(restart, rows, kinds)
 
 
 def test_points_that_differ_in_what_a_run_ignores_share_it() -> None:
@@ -62,12 +69,12 @@ def test_what_is_no_point(change: dict[str, object], message: str) -> None:
 def test_restarts_go_on_with_what_stands() -> None:
     made = found()
     assert made.standing(0).tolist() == [0, 1, 2]
-    made.take(0, np.array([0, 1]), table((0.1, 0.1, 0), (0.2, math.inf, 1)))
-    made.take(0, np.array([2]), table((0.15, math.inf, 0)))
+    take(made, 0, (0, 0.1, 0.1, False), (1, 0.2, math.inf, True))
+    take(made, 0, (2, 0.15, math.inf, False))
     assert made.standing(1).tolist() == [0, 2]
-    made.take(1, np.array([0, 2]), table((0.2, math.inf, 0), (0.05, 0.05, 1)))
+    take(made, 1, (0, 0.2, math.inf, False), (2, 0.05, 0.05, True))
     assert made.standing(2).tolist() == [0]
-    made.take(2, np.array([0]), table((0.12, 0.12, 1)))
+    take(made, 2, (0, 0.12, 0.12, True))
     judged = [made.at(replace(POINT, restarts=count)) for count in (1, 2, 3)]
     assert [each["robust"].tolist() for each in judged] == [
         [True, False, True, False],
@@ -87,7 +94,7 @@ def test_restarts_go_on_with_what_stands() -> None:
 
 def test_search_is_judged_by_its_distance() -> None:
     made = found(1)
-    made.take(0, np.array([0, 1, 2]), table((0.3, 0.1, 1), (math.inf, 0.4, 0), (math.inf, math.inf, 0)))
+    take(made, 0, (0, 0.3, 0.1, True), (1, math.inf, 0.4, False), (2, math.inf, math.inf, False))
     for eps, robust, seen in ((0.05, [1, 1, 1, 0], [0, 0, 0, 1]), (0.2, [1, 1, 1, 0], [1, 0, 0, 1])):
         judged = made.at(replace(SEARCH, eps=eps))
         assert judged["robust"].tolist() == robust
@@ -96,3 +103,15 @@ def test_search_is_judged_by_its_distance() -> None:
     assert wide["robust"].tolist() == [False, True, True, False]
     assert wide["seen"].tolist() == [True, True, False, True]
     np.testing.assert_allclose(wide["distance"], [0.3, math.inf, math.inf, 0])
+
+
+def test_an_image_is_judged_once_however_many_restarts_found_an_error() -> None:
+    made = found()
+    take(made, 0, (0, 0.1, 0.1, True), (1, 0.2, math.inf, False), judged=False)
+    take(made, 1, (1, 0.2, 0.2, True), judged=False)
+    take(made, 0, (2, 0.15, math.inf, False), judged=True)  # by chance
+    take(made, 1, (2, 0.15, math.inf, False), judged=False)
+    judged = made.at(POINT)
+    assert judged["chosen"].tolist() == [True, True, False, True]
+    assert judged["robust"].tolist() == [True, True, False, False]
+    assert made.standing(2).tolist() == [2]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from robustgen.cli import main
 from robustgen.data import load_split
 from robustgen.io import load_weights
 from robustgen.models.aae import AAE
+from robustgen.stages import train_autoencoder as stage
 from robustgen.training import aae
 from robustgen.training.aae import Check, Recipe
 from robustgen.training.checkpoint import FOLDER
@@ -38,6 +40,7 @@ COMMAND = f"{TRAIN} --out {OUT} --curve {CURVE}"
 KILLED = """
 import os, signal, sys
 from robustgen.cli import main
+from robustgen.stages import train_autoencoder as stage
 from robustgen.training import aae
 
 steps, real = iter(range(100)), aae.train_step
@@ -206,12 +209,38 @@ def test_changed_training_does_not_resume_a_foreign_state(
     assert len(list(FOLDER.iterdir())) == 1
 
 
+@pytest.mark.usefixtures("outside")
+def test_a_checkpoint_belongs_to_all_modules_that_make_the_networks(
+    monkeypatch: pytest.MonkeyPatch, succeed: Callable[[str], None]
+) -> None:
+    named: list[str] = []
+    real = stage.identity
+
+    def identity(options: Any, files: list[Path], sources: list[str]) -> dict[str, Any]:
+        named.extend(sources)
+        return real(options, files, sources)
+
+    monkeypatch.setattr(stage, "identity", identity)
+    succeed(f"{TRAIN} --model.arch aae --recipe.epochs 2 --out x.safetensors --curve x.csv")
+    assert set(named) == {*stage.SOURCES, "models.aae", "models.encoder_cnn"}
+    assert all(find_spec(f"robustgen.{name}") for name in named)
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("arch", ["vgg", "resnet10"])
+def test_no_other_architecture_is_trained(arch: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(shlex.split(f"{TRAIN} --out x.safetensors --curve x.csv --model.arch {arch}"))
+    assert left.value.code == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("--model.arch", f"'{arch}'", "aae"))
+    assert not Path("x.safetensors").exists()
+
+
 @pytest.mark.usefixtures("inside")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--model.arch vgg", "unknown architecture 'vgg'; known are "),
-        ("--model.arch resnet10", "train-autoencoder trains aae, not resnet10; set --model.arch"),
         (
             "--model.channels 3 --model.decoder-channels 8 6 3",
             "images are 1x8x8 with 4 classes where the model needs 3x",

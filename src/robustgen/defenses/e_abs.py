@@ -218,11 +218,20 @@ class AnalysisBySynthesis(nn.Module):
         if not self.options.encoder:
             return best
         x, noise = accompanied(x.repeat_interleave(runs, 0)), accompanied(noise)
-        own = torch.stack(self.loss.networks.encode(x))
+        own = self._encoded(x)
         noise = noise if self.random else noise[:, :1]
         mine, theirs = (self._score(x, state, noise)[:rows] for state in (own, accompanied_state(best)))
         check_finite(mine, "losses of the encoder's latents", TRAIN)
         return torch.where((mine < theirs).unsqueeze(2), own[:, :rows], best)
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        """The encoder's mean and log-variance (2, R, K, M); on a CPU of as many images at a time whatever the batch,
+        as the last digit depends on their number.
+        """
+        parts = x.split(LEAST) if x.device.type == "cpu" else [x]
+        return torch.cat(
+            [torch.stack(self.loss.networks.encode(accompanied(part)))[:, : len(part)] for part in parts], 1
+        )
 
     def _score(self, x: Tensor, state: Tensor, noise: Tensor) -> Tensor:
         """Mean loss (R, K) over the samples that noise (R, S, M) makes of a state (2, R, K, M)."""

@@ -42,6 +42,7 @@ class Inference:
     variational: bool = True  # V: mean and variance of Q(Z) are optimised, z is drawn from it; else z itself
     candidates: int = 8000  # random starts, from N(0, I)
     encoder: bool = True  # whether the encoder's output is one more
+    compared: int = 4  # samples by whose mean loss it and the best random start are compared, where variational
     iterations: int = 50  # evaluations of the loss; all but the last are followed by an update
     lr: Ratio = 0.05  # Adam's learning rate (Schott et al.)
     draws: int = 1  # samples of the optimal Q(Z) whose losses are averaged, where variational
@@ -84,16 +85,18 @@ def run(options: Options) -> None:
 
     attack, norm, eps, steps, restarts, draws (G,), as used: a search has one restart, an inference that draws nothing
     one draw; natural_correct bool (N,) and natural_logits float32 (N, K) by one inference; control_correct bool (N,),
-    the same by the fresh inference that confirms errors; robust bool (G, N), where both are right and no error within
-    eps was confirmed; seen bool (G, N), where the attacker saw an error within eps; distance float32 (G, N), length of
-    the change in pixel units, of searches that of the nearest confirmed error, infinite where there is none, and 0
-    where the natural image is an error; shown int64 (S,), rows; shown_images float32 (S, C, H, W), shown_adversarial
-    (G, S, C, H, W), of searches the nearest confirmed error whatever eps, or the image; shown_predicted int64 (G, S),
-    by fresh inference. Of autoencoders: example_rows int64 (K',), the first image of each class; example_images
+    the same by another. seen bool (G, N), where the attacker saw an error within eps; chosen bool (G, N), where the
+    inference behind control_correct found one, and an image to show for it; robust bool (G, N), where the inference
+    behind natural_correct has the natural image right and, once, that image (of what was tried in vain the first);
+    distance float32 (G, N), length of its change in pixel units, infinite where a search found no error, and 0 where
+    the natural image is one; shown int64 (S,), rows; shown_images float32 (S, C, H, W), shown_adversarial
+    (G, S, C, H, W), of searches the nearest error found whatever eps, or the image; shown_predicted int64 (G, S), by
+    the inference that judges. Of autoencoders: example_rows int64 (K',), the first image of each class; example_images
     float32 (K', C, H, W); example_reconstructions (K', K, C, H, W) and example_losses (K', K), l_k. With `bound`:
     bound float64 (N,), ε*, NaN where misclassified, and bound_reason (N,), why there is none. labels, indices int64
     (N,), indices being rows of the test split; config, the options as JSON with `trained`, how the model was, and its
-    `arch`. Finished parts survive an interruption, and no number depends on the batch or the shard.
+    `arch`. Finished parts survive an interruption, and no number depends on the batch or the shard, but the last
+    digit of the boundary attack's.
     """
     points = check(options)
     device = prepare(options)
@@ -107,9 +110,10 @@ def run(options: Options) -> None:
             found |= bounds(network, images, options, store)
         found |= examples(network, images, options)
     found |= natural(network, images, options, store)
-    right = found["natural_correct"] & found["control_correct"]
     shown = np.flatnonzero(found["natural_correct"])[: options.shown]
-    target = Target(network=network, images=images, right=right, shown=shown, starts=boundary_starts(options))
+    target = Target(
+        network=network, images=images, right=found["natural_correct"], shown=shown, starts=boundary_starts(options)
+    )
     found |= attacked(target, points, options, store)
     found |= {"shown": shown, "shown_images": images.images.numpy()[shown]}
     found["shown_predicted"] = predicted(target, found["shown_adversarial"], options)
@@ -195,8 +199,8 @@ def natural(network: nn.Module, images: ImageSet, options: Options, store: Store
 
 
 def fresh(network: nn.Module, images: Tensor, indices: Tensor, name: str, options: Options) -> np.ndarray:
-    """Logits float32 (M, K) of images (M, C, H, W) at `indices` by inference with random streams called `name`: natural,
-    or control, those that confirm errors.
+    """Logits float32 (M, K) of images (M, C, H, W) at `indices`; `name` says by which random streams: natural,
+    those that judge, or control, those that look for errors.
     """
     x = images.to(options.device)
     seed = derive(options.seed, name)
@@ -296,7 +300,8 @@ def attack_options(run: Run, options: Options, restart: int = 0) -> synthesis.Op
 def outcome(target: Target, rows: np.ndarray, run: Run, restart: int, options: Options) -> dict[str, np.ndarray]:
     """What one restart makes of the images at `rows` (M,), as `Found.take` has it; distance and seen are float32.
 
-    Errors are confirmed with the random streams that judged the images themselves.
+    By fresh inference an error is looked for, and what was found is judged by another one, the one that judged the
+    images themselves: of many looks at a random network one errs.
     """
     network, images = target.network, target.images
     x, y = images.images[rows].to(options.device), images.labels[rows].to(options.device)
@@ -304,26 +309,30 @@ def outcome(target: Target, rows: np.ndarray, run: Run, restart: int, options: O
     given = attack_options(run, options, restart)
     wrong = torch.zeros_like(y, dtype=torch.bool)
     made = synthesis.run_attack(run.attack, network, x, y, indices, given, wrong=wrong, starts=target.starts)
-    judge: Any = {"runs": options.runs, "seed": derive(options.seed, "control")}
+    look: Any = {"runs": options.runs, "seed": derive(options.seed, "control")}
     if run.climb:
-        broken = synthesis.confirmed(network, made.adversarial, y, indices, **judge)
-        found = replace(made, broken_seen=broken)
+        found = replace(made, broken_seen=synthesis.confirmed(network, made.adversarial, y, indices, **look))
     else:
-        found = synthesis.settled(network, made, x, y, indices, norm=run.norm, **judge)
+        found = synthesis.settled(network, made, x, y, indices, norm=run.norm, **look)
+    broken = found.broken_seen
+    if randomised(network):
+        judge = look | {"seed": derive(options.seed, "natural")}
+        broken = synthesis.confirmed(network, found.adversarial, y, indices, **judge)
     seen = torch.where(made.broken_seen, made.distance, math.inf)
     return {
         "distance": found.distance.to(x).cpu().numpy(),
         "seen": seen.to(x).cpu().numpy(),
-        "broken": found.broken_seen.cpu().numpy(),
+        "chosen": found.broken_seen.cpu().numpy(),
+        "broken": broken.cpu().numpy(),
         "adversarial": found.adversarial.cpu().numpy()[np.isin(rows, target.shown)],
     }
 
 
 def predicted(target: Target, adversarial: np.ndarray, options: Options) -> np.ndarray:
-    """int64 (G, S): the classes of images (G, S, C, H, W) by the inference that confirmed errors."""
+    """int64 (G, S): the classes of images (G, S, C, H, W) by the inference that judged errors."""
     indices = target.images.indices[target.shown]
     found = [
-        fresh(target.network, each[rows], indices[rows], "control", options).argmax(1)
+        fresh(target.network, each[rows], indices[rows], "natural", options).argmax(1)
         for each, rows in product(torch.from_numpy(adversarial), pieces(len(indices), options.batch))
     ]
     return np.concatenate([*found, np.empty(0, np.int64)]).reshape(adversarial.shape[:2])

@@ -183,7 +183,7 @@ def curves(folder: Path, found: m.Measured) -> dict[str, Curve]:
     from robustgen.papers.e_abs.loading import load_curve
     from robustgen.papers.e_abs.words import by_synthesis
 
-    trained = [study for made in found.sections.values() for study in made.models.values()]
+    trained = [study for made in found.tables.values() for study in made.models.values()]
     trained += found.ablation.variants.values()
     names = dict.fromkeys(study.model for study in trained if by_synthesis(study.config))
     return {name: load_curve(folder, name) for name in names}
@@ -194,10 +194,10 @@ def headline(made: dict[str, list[Row]]) -> dict[str, float]:
     from robustgen.papers.e_abs import words as w
 
     shown: dict[str, tuple[str, str, str]] = {}
-    for number, paper in enumerate((w.MNIST, w.FASHION, w.TRAFFIC, w.SVHN), 1):
+    for paper, item in w.TABLES.items():
         for kind in (w.CLEAN, *map(w.all_line, w.NORM_ORDER)):
             for model in (w.ABS, w.E_ABS) if kind == w.CLEAN else (w.ADV_LINF, w.ADV_L2, w.ABS, w.E_ABS):
-                shown[f"{paper}'s recipe: {model}, {kind} %"] = (f"table{number}", kind, model)
+                shown[f"{paper}'s recipe: {model}, {kind} %"] = (item.lower().replace(" ", ""), kind, model)
     for variant in w.VARIANTS:
         shown[f"Ablation: {variant}, {w.CLEAN} %"] = ("table5", variant, w.CLEAN)
     cells = {(name, row.row, row.column): row.value for name, rows in made.items() for row in rows}

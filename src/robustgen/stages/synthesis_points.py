@@ -71,10 +71,11 @@ class Point:
 class Found:
     """What the R restarts of a run made of N images, S of them shown.
 
-    A restart is of the images that no earlier one broke, `right` (N,) at the outset; the others are errors at a
-    distance of 0 already. distance float32 (R, N), of the image made, infinite where a search found no error and where
-    an image was not attacked; seen float32 (R, N), where the attacker saw an error, else infinite; broken bool (R, N),
-    whether that is one by fresh inference; adversarial float32 (R, S, C, H, W).
+    A restart is of the images of which no earlier one found an error, `right` (N,) at the outset; the others are errors
+    at a distance of 0 already. distance float32 (R, N), of the image made, infinite where a search found no error and
+    where an image was not attacked; seen float32 (R, N), where the attacker saw an error, else infinite; chosen bool
+    (R, N), whether that is one by fresh inference; broken bool (R, N), whether it is one by the inference that judges;
+    adversarial float32 (R, S, C, H, W).
     """
 
     def __init__(self, right: np.ndarray, shown: np.ndarray, images: np.ndarray, restarts: int) -> None:
@@ -82,33 +83,37 @@ class Found:
         self.right, self.rows = right, shown
         start = np.where(right, np.inf, 0).astype(np.float32)
         self.distance, self.seen = (np.tile(start, (restarts, 1)) for _ in range(2))
-        self.broken = np.tile(~right, (restarts, 1))
+        self.chosen, self.broken = (np.tile(~right, (restarts, 1)) for _ in range(2))
         self.adversarial = np.tile(images, (restarts, 1, 1, 1, 1))
 
     def standing(self, restart: int) -> np.ndarray:
         """Rows of the images that the restart is of."""
-        return np.flatnonzero(self.right & ~self.broken[:restart].any(0))
+        return np.flatnonzero(self.right & ~self.chosen[:restart].any(0))
 
     def take(self, restart: int, rows: np.ndarray, made: Mapping[str, np.ndarray]) -> None:
-        """Take up what a restart made of `rows` (M,), ascending: distance, seen and broken (M,), and adversarial, the
-        images of those that are shown.
+        """Take up what a restart made of `rows` (M,), ascending: distance, seen, chosen and broken (M,), and
+        adversarial, the images of those that are shown.
         """
         self.distance[restart, rows], self.seen[restart, rows] = made["distance"], made["seen"]
-        self.broken[restart, rows] = made["broken"]
+        self.chosen[restart, rows], self.broken[restart, rows] = made["chosen"], made["broken"]
         self.adversarial[restart, np.isin(self.rows, rows)] = made["adversarial"]
 
     def at(self, point: Point) -> dict[str, np.ndarray]:
-        """robust, seen, distance (N,) and shown_adversarial (S, C, H, W), of the restart that broke an image, or of
-        the first.
+        """robust, chosen, seen, distance (N,) and shown_adversarial (S, C, H, W), of the restart that found an error,
+        or of the first: one image, and one judgement of it, however many were tried.
         """
         restarts = slice(point.restarts)
-        distance, seen, broken = self.distance[restarts], self.seen[restarts], self.broken[restarts]
-        first = broken.argmax(0)
+        first = self.chosen[restarts].argmax(0)[None]
+        distance, chosen, broken = (
+            np.take_along_axis(each, first, 0)[0] for each in (self.distance, self.chosen, self.broken)
+        )
         # what a climb made lies within eps, but for rounding
         radius = np.inf if point.run.climb else point.eps
+        seen = self.seen[restarts]
         return {
-            "robust": ~(broken & (distance <= radius)).any(0),
+            "robust": ~(broken & (distance <= radius)),
+            "chosen": chosen & (distance <= radius),
             "seen": (np.isfinite(seen) & (seen <= radius)).any(0),
-            "distance": np.take_along_axis(distance, first[None], 0)[0],
-            "shown_adversarial": self.adversarial[first[self.rows], np.arange(len(self.rows))],
+            "distance": distance,
+            "shown_adversarial": self.adversarial[first[0][self.rows], np.arange(len(self.rows))],
         }
