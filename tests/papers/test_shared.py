@@ -19,7 +19,7 @@ from robustgen.papers.manifest import load_manifests
 from robustgen.papers.reference import Number
 from robustgen.papers.results import save_results
 from robustgen.papers.statements import Statement
-from robustgen.papers.studies import Grid, OfImages, common
+from robustgen.papers.studies import Grid, OfImages, Pointed, common
 from robustgen.papers.tables import Table
 from robustgen.papers.words import plural
 
@@ -57,6 +57,24 @@ def test_one_image_has_one_label() -> None:
 def test_a_grid_without_words_is_unfinished() -> None:
     with pytest.raises(TypeError, match="abstract"):
         Grid("x", {})  # type: ignore[abstract]
+
+
+class Sized(Pointed):
+    COLUMNS, ORDER, CALLED = ("eps", "steps"), ("steps",), ("the study", "point")
+
+
+def test_points_are_found_by_their_options() -> None:
+    study = Sized("s", {"eps": np.array([0.1, 0.2, 0.1]), "steps": np.array([5, 7, 9])})
+    assert study.points == 3
+    assert study.matching(eps=0.1 * (1 + 1e-8)) == [0, 2]
+    assert study.point(eps=0.1) == 2  # of most steps
+    assert study.values("steps", eps=0.1) == [5, 9]
+    assert study.options(1) == {"eps": 0.2, "steps": 7}
+    assert not study.has(eps=0.1, steps=7)
+    with pytest.raises(
+        UserError, match=r"the study 's' has no point with eps 0.1, steps 7 \(it has eps 0.1, 0.2; steps"
+    ):
+        study.point(eps=0.1, steps=7)
 
 
 def test_a_statement_is_decided_by_an_interval_or_left_open() -> None:

@@ -6,7 +6,7 @@ import csv
 import importlib.util
 import sys
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,9 +17,11 @@ from PIL import Image
 from robustgen.errors import UserError
 from robustgen.evaluation.plotting import STYLE
 from robustgen.evaluation.rows import load_claims, load_coverage, load_rows
-from robustgen.io import load_json
+from robustgen.io import load_json, save_arrays, save_csv
 from robustgen.papers.e_abs import PAPER
 from robustgen.papers.e_abs import measured as m
+from robustgen.papers.e_abs.loading import CURVE
+from robustgen.papers.e_abs.study import AttackStudy
 from robustgen.papers.manifest import load_manifests, verify
 from robustgen.stages.e_abs import (
     Ablation,
@@ -84,11 +86,27 @@ def made() -> ModuleType:
     return module
 
 
+def studies(found: m.Measured) -> list[AttackStudy]:
+    """Every study of a scale."""
+    sections: list[Any] = [value for each in fields(found) if is_dataclass(value := getattr(found, each.name))]
+    values = [getattr(section, each.name) for section in sections for each in fields(section)]
+    flat = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
+    return [each for each in flat if isinstance(each, AttackStudy)]
+
+
+def write(found: m.Measured, root: Path) -> None:
+    """The studies of `found` as the stage writes them, and a training curve for every autoencoder."""
+    for each in studies(found):
+        save_arrays(root / "attacks" / f"{each.name}.npz", each.arrays)
+        if each.config["arch"] == "aae":
+            save_csv(root / "curves" / f"{each.model}.csv", CURVE, [(0.5,), (0.875,), (0.75,)])
+
+
 @pytest.fixture(scope="module")
 def results(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all results of the scale in which the paper is right."""
     root = tmp_path_factory.mktemp("scale")
-    made.write(made.make(made.World()), root)
+    write(made.make(made.World()), root)
     run(options(root))
     return root
 

@@ -83,7 +83,9 @@ class Pointed(OfImages):
             study, point = self.CALLED
             wanted = ", ".join(f"{name} {value}" for name, value in fixed.items())
             there = "; ".join(f"{name} {', '.join(map(str, self.values(name)))}" for name in fixed)
-            raise UserError(f"{study} {self.name!r} has no {point} with {wanted} (it has {there}); add it to its options")
+            raise UserError(
+                f"{study} {self.name!r} has no {point} with {wanted} (it has {there}); add it to its options"
+            )
         return max(found, key=lambda g: tuple(int(self.arrays[name][g]) for name in self.ORDER))
 
     def options(self, point: int) -> dict[str, Any]:

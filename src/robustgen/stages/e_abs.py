@@ -119,7 +119,10 @@ def remark(found: m.Measured, verdicts: int) -> str:
     if found.ablation.dataset:
         here.setdefault(SVHN, found.ablation.dataset)
     where = [f"“{paper}” is what the paper does on it, run on {name}" for paper, name in here.items() if name != paper]
-    level = f"Each of the {verdicts} verdicts is at a 95 % level of its own, not corrected for their number"
+    level = (
+        f"Each of the {verdicts} verdicts is at a 95 % level of its own, not corrected for their number, and of one "
+        "training of each model"
+    )
     return f". {'; '.join([level, *where])}."
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from robustgen.io import save_arrays, save_csv
-from robustgen.papers.e_abs.loading import CURVE
 from robustgen.papers.e_abs.measured import Ablation, Comparison, GradientFree, Measured, Sensitivity, Sweeps
-from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.study import GRID, PER_POINT, AttackStudy
 from robustgen.papers.e_abs.words import SEARCHES
 
 N, CLASSES, SIZE, SHOWN = 400, 4, 8, 6
 EPS = {"linf": 0.1, "l2": 1.5}  # radii of the tables
 LARGE = {"linf": 0.5, "l2": 6.0}  # the last of Figure 3's
 FIRST = 5  # index of the first image
+ONE = "models/quick/e-abs/e-abs.safetensors"
 Attack = tuple[str, str, float, int, int, int, float]  # attack, norm, eps, steps, restarts, draws; accuracy it leaves
 PAPERS = (("pgd", "linf"), ("deepfool", "linf"), ("noise", "linf"), ("pgd", "l2"), ("ddn", "l2"), ("cw", "l2"),
           ("deepfool", "l2"), ("noise", "l2"), ("latent-descent", "l2"))  # fmt: skip
@@ -110,6 +108,8 @@ class World:
     radii: Mapping[str, Sequence[float]] = field(
         default_factory=lambda: {"linf": (0.05, 0.1, 0.2, 0.5), "l2": (0.5, 1.5, 3.0, 6.0)}
     )
+    sampled: float = 0.95  # clean accuracy with several samples in inference, as with one
+    iterated: Found = Found(clean=0.99, linf=0.65, l2=0.65)  # with more iterations
     bound: float = 0.3  # mean ε*
     bound_abs: float = 0.3
 
@@ -151,6 +151,7 @@ def study(
         "natural_correct": natural,
         "control_correct": natural.copy(),
         "robust": robust,
+        "chosen": ~robust,
         "seen": believed,
         "distance": np.where(natural, np.where(robust, unbroken, 0.8 * eps[:, None]), 0.0).astype(np.float32),
         "natural_logits": np.eye(CLASSES, dtype=np.float32)[np.where(natural, labels, (labels + 1) % CLASSES)],
@@ -207,7 +208,7 @@ def comparison(section: str, found: Mapping[str, Found], world: World, dataset: 
         made = study(f"{section}-{network}", tried(each, synthesis=synthesis), world, each.clean, bound=bound,
                      arch="aae" if synthesis else "encoder_cnn",
                      inference={**INFERENCE, "variational": network == "e_abs"})  # fmt: skip
-        if network == "e_abs" and world.below_bound:
+        if synthesis and world.below_bound:
             broken = np.flatnonzero(made.arrays["bound"] > 0)[: world.below_bound]
             point = made.point(attack="ddn", norm="l2")
             made.arrays["robust"][point, broken] = False
@@ -234,7 +235,7 @@ def ablation(world: World) -> Ablation:
     studies = {}
     for name, each in world.ablation.items():
         attacks: list[Attack] = [("pgd", norm, EPS[norm], 80, 5, 5, getattr(each, norm)) for norm in ("linf", "l2")]
-        studies[name] = study(f"ablation-{name}", attacks, world, each.clean,
+        studies[name] = study(f"ablation-{name}", attacks, world, each.clean, bound=0.2 if name == "ad" else None,
                               inference={**INFERENCE, "variational": "v" in name})  # fmt: skip
     return Ablation(dataset=world.dataset, **studies)
 
@@ -264,11 +265,22 @@ def gradient_free(world: World) -> GradientFree:
 
 
 def sensitivity(world: World) -> Sensitivity:
-    attacks: list[Attack] = [("pgd", norm, EPS[norm], 80, 5, 5, 0.55) for norm in ("linf", "l2")]
-    labels = ("as everywhere", "cost: mean", "follow 0")
-    clean = (0.95, 0.93, 0.95)
-    made = tuple(study(f"sensitivity-{k}", attacks, world, share) for k, share in enumerate(clean))
-    return Sensitivity(dataset=world.dataset, studies=made, labels=labels)
+    """Two choices of training or attack, and two of inference, with other attacks besides."""
+
+    def pgd(left: float, steps: int = 80) -> list[Attack]:
+        return [("pgd", norm, EPS[norm], steps, 5, 5, left) for norm in ("linf", "l2")]
+
+    more = [*pgd(world.iterated.linf), ("pgd", "l2", LARGE["l2"], 80, 5, 5, 0.1)]
+    choices = {
+        "as everywhere": study("sensitivity-0", [*pgd(0.5, steps=100), *pgd(0.55)], world, 0.95, model=ONE),
+        "cost: mean": study("sensitivity-1", pgd(0.55), world, 0.93),
+        "follow 0": study("sensitivity-2", pgd(0.55), world, 0.95, model=ONE, follow=0),
+        "5 samples": study("sensitivity-3", pgd(0.55), world, world.sampled, model=ONE, shown=3, bound=0.3,
+                           inference={**INFERENCE, "draws": 5}),
+        "100 iterations": study("sensitivity-4", more, world, world.iterated.clean, model=ONE, steps=[80],
+                                inference={**INFERENCE, "iterations": 100}),
+    }  # fmt: skip
+    return Sensitivity(dataset=world.dataset, studies=tuple(choices.values()), labels=tuple(choices))
 
 
 def make(world: World) -> Measured:
@@ -286,20 +298,29 @@ def make(world: World) -> Measured:
     )
 
 
-def studies(found: Measured) -> list[AttackStudy]:
-    """Every study of a scale."""
-    sections: list[Any] = [value for each in fields(found) if is_dataclass(value := getattr(found, each.name))]
-    values = [getattr(section, each.name) for section in sections for each in fields(section)]
-    flat = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
-    return [each for each in flat if isinstance(each, AttackStudy)]
+def altered(study: AttackStudy | None, config: Mapping[str, Any] | None = None, **arrays: Any) -> AttackStudy:
+    """A study with other options and arrays."""
+    assert study is not None
+    told = np.array(json.dumps({**study.config, **(config or {})}))
+    given = {name: np.asarray(values) for name, values in arrays.items()}
+    return AttackStudy(study.name, {**study.arrays, "config": told, **given})
 
 
-def write(found: Measured, root: Path) -> None:
-    """The studies of `found` as the stage writes them, and a training curve for every autoencoder."""
-    for each in studies(found):
-        save_arrays(root / "attacks" / f"{each.name}.npz", each.arrays)
-        if each.config["arch"] == "aae":
-            save_csv(root / "curves" / f"{each.model}.csv", CURVE, [(1, 0.5, 9.0), (2, 0.875, 4.0), (3, 0.75, 3.0)])
+def only(study: AttackStudy | None, kept: Callable[[AttackStudy], np.ndarray]) -> AttackStudy:
+    """A study of some of its grid points (G,)."""
+    assert study is not None
+    names = (*GRID, *PER_POINT, "shown_adversarial", "shown_predicted")
+    return altered(study, **{name: study.arrays[name][kept(study)] for name in names})
+
+
+@pytest.fixture(scope="session", name="altered")
+def _altered() -> Callable[..., AttackStudy]:
+    return altered
+
+
+@pytest.fixture(scope="session", name="only")
+def _only() -> Callable[..., AttackStudy]:
+    return only
 
 
 @pytest.fixture(scope="session")

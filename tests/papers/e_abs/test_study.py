@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +13,9 @@ from robustgen.errors import UserError
 from robustgen.io import save_arrays, save_csv
 from robustgen.papers.e_abs.loading import CURVE, load_attacks, load_curve
 from robustgen.papers.e_abs.measured import Comparison, Measured
-from robustgen.papers.e_abs.study import BOUND, CORRECT, PER_POINT, AttackStudy
+from robustgen.papers.e_abs.study import BOUND, CORRECT, PER_POINT, AttackStudy, Curve
 
+Altered = Callable[..., AttackStudy]
 PER_IMAGE = {
     **dict.fromkeys(("labels", "indices", "natural_logits", *CORRECT, *BOUND), 0),
     **dict.fromkeys(PER_POINT, 1),
@@ -27,13 +26,6 @@ PER_IMAGE = {
 def study(measured: Measured) -> AttackStudy:
     assert measured.mnist.e_abs is not None
     return measured.mnist.e_abs
-
-
-def changed(study: AttackStudy, config: Any = None, **arrays: Any) -> AttackStudy:
-    """A study with other options and arrays."""
-    told = np.array(json.dumps({**study.config, **(config or {})}))
-    given = {name: np.asarray(values) for name, values in arrays.items()}
-    return AttackStudy(study.name, {**study.arrays, "config": told, **given})
 
 
 def test_attacks_and_radii(study: AttackStudy, measured: Measured) -> None:
@@ -54,8 +46,8 @@ def test_attacks_and_radii(study: AttackStudy, measured: Measured) -> None:
         study.worst("l2", 99.0)
 
 
-def test_an_attack_in_no_norm_has_no_main_radius(study: AttackStudy) -> None:
-    alone = changed(study, norm=["l2"] * study.points)
+def test_an_attack_in_no_norm_has_no_main_radius(altered: Altered, study: AttackStudy) -> None:
+    alone = altered(study, norm=["l2"] * study.points)
     assert alone.norms == ["l2"]
     with pytest.raises(UserError, match="no attack in L∞; add one to its options"):
         alone.main_eps("linf")
@@ -69,12 +61,12 @@ def test_of_several_points_the_strongest_is_taken(measured: Measured) -> None:
     assert study.values("restarts", attack="pgd", norm="linf") == [5, 20, 50]
 
 
-def test_a_sweep_is_the_largest_set_of_attacks_that_differ_in_one_option(study: AttackStudy) -> None:
+def test_a_sweep_is_the_largest_set_of_attacks_that_differ_in_one_option(altered: Altered, study: AttackStudy) -> None:
     """All three sweeps in one file, as the quick scale has them: what one varies another has too."""
     draws, restarts = [1, 2, 3, 5, 3, 3, 3, 3, 3], [1, 1, 1, 1, 2, 4, 2, 2, 2]
     steps = [20, 20, 20, 20, 20, 20, 5, 20, 40]
     rows = {name: study.arrays[name][[0] * 9] for name in (*PER_POINT, "attack", "norm", "eps")}
-    made = changed(study, draws=draws, restarts=restarts, steps=steps, **rows)
+    made = altered(study, draws=draws, restarts=restarts, steps=steps, **rows)
     fixed = {"attack": "pgd", "norm": "linf", "eps": 0.1}
     assert made.swept("draws", **fixed) == {1: 0, 2: 1, 3: 2, 5: 3}
     assert made.swept("restarts", **fixed) == {1: 2, 2: 4, 4: 5}
@@ -82,10 +74,10 @@ def test_a_sweep_is_the_largest_set_of_attacks_that_differ_in_one_option(study: 
     assert made.swept("steps", attack="cw") == {}
 
 
-def test_the_worst_is_never_above_any_attack(study: AttackStudy) -> None:
+def test_the_worst_is_never_above_any_attack(altered: Altered, study: AttackStudy) -> None:
     random = np.random.default_rng(0)
     robust = study.natural & (random.random((study.points, len(study.labels))) < 0.6)
-    mixed = changed(study, robust=robust)
+    mixed = altered(study, robust=robust)
     for norm in study.norms:
         points = mixed.counted(norm)
         worst = mixed.worst(norm)
@@ -99,29 +91,29 @@ def test_the_worst_is_never_above_any_attack(study: AttackStudy) -> None:
     np.testing.assert_array_equal(mixed.worst("l2", ours=True), mixed.worst("l2") & robust[latent])
 
 
-def test_false_breaks_are_of_images_that_were_right_both_times(study: AttackStudy) -> None:
+def test_false_breaks_are_of_images_that_were_right_both_times(altered: Altered, study: AttackStudy) -> None:
     natural, control = np.array([1, 1, 1, 0, 1], bool), np.array([1, 1, 1, 1, 0], bool)
     robust, seen = np.array([[1, 0, 1, 0, 0]], bool), np.array([[1, 1, 0, 1, 1]], bool)
-    few = changed(
+    few = altered(
         study, natural_correct=natural, control_correct=control, robust=robust, seen=seen, distance=np.ones((1, 5))
     )
     found = few.false_breaks(0)
     assert found is not None
     assert (found.value, found.n) == (0.5, 2)
-    assert changed(few, seen=~seen & False).false_breaks(0) is None
+    assert altered(few, seen=~seen & False).false_breaks(0) is None
 
 
-def test_lengths_of_errors(study: AttackStudy) -> None:
+def test_lengths_of_errors(altered: Altered, study: AttackStudy) -> None:
     """A search's distance is an error whatever the radius; a climb's only where the image was broken."""
     ones, right = np.ones(3, bool), np.array([1, 1, 0], bool)
     given = {"natural_correct": right, "control_correct": ones, "robust": np.array([[1, 0, 0]] * 2, bool),
              "distance": np.array([[2.0, 1.0, 0.0], [1.5, 1.0, 0.0]])}  # fmt: skip
-    two = changed(study, attack=["ddn", "pgd"], norm=["l2", "l2"], eps=[1.5, 1.5], **given)
+    two = altered(study, attack=["ddn", "pgd"], norm=["l2", "l2"], eps=[1.5, 1.5], **given)
     np.testing.assert_array_equal(two.errors(0), [2.0, 1.0, 0.0])
     np.testing.assert_array_equal(two.errors(1), [np.inf, 1.0, 0.0])
 
 
-def test_words(measured: Measured, study: AttackStudy) -> None:
+def test_words(altered: Altered, measured: Measured, study: AttackStudy) -> None:
     words = (
         "PGD, L∞ eps 0.1, 80 steps, best of 5 random starts, EOT 5 samples, latents followed in 5 evaluations; "
         "variational inference from 8000 random candidates and the encoder's, 50 iterations; "
@@ -129,12 +121,12 @@ def test_words(measured: Measured, study: AttackStudy) -> None:
     )
     assert study.method(0) == words
     inference = {**study.config["inference"], "variational": False, "encoder": False}
-    exact = changed(study, {"inference": inference, "follow": 0})
+    exact = altered(study, {"inference": inference, "follow": 0})
     assert exact.method(0) == (
         "PGD, L∞ eps 0.1, 80 steps, best of 5 random starts, full inference each time; "
         "exact inference from 8000 random candidates, 50 iterations; seed 0"
     )
-    assert "confirmed by the mean of 3 fresh inferences" in changed(study, {"runs": 3}).method(0)
+    assert "confirmed by the mean of 3 fresh inferences" in altered(study, {"runs": 3}).method(0)
     cnn = measured.mnist.cnn
     assert cnn is not None
     points = {attack: cnn.method(cnn.point(attack=attack, norm="l2")) for attack in ("cw", "noise", "deepfool")}
@@ -146,7 +138,7 @@ def test_words(measured: Measured, study: AttackStudy) -> None:
     assert "1 random start, 100 queries a step" in free.method(free.point(attack="estimated"))
 
 
-def test_models_are_compared_on_common_images(measured: Measured) -> None:
+def test_models_are_compared_on_common_images(altered: Altered, measured: Measured) -> None:
     e_abs, cnn = measured.mnist.e_abs, measured.mnist.cnn
     assert e_abs is not None
     assert cnn is not None
@@ -156,13 +148,13 @@ def test_models_are_compared_on_common_images(measured: Measured) -> None:
     assert all(np.array_equal(each.indices, np.arange(105, 305)) for each in models.values())
     np.testing.assert_array_equal(models["CNN"].natural, cnn.natural[100:300])
     np.testing.assert_array_equal(models["E-ABS"].robust(0), e_abs.robust(0)[100:300])
-    far = changed(e_abs, indices=e_abs.indices + 1000)
+    far = altered(e_abs, indices=e_abs.indices + 1000)
     with pytest.raises(UserError, match="share no image"):
         _ = replace(measured.mnist, e_abs=far).models
     assert Comparison().models == {}
 
 
-def test_kinds_and_who_was_so_attacked(measured: Measured) -> None:
+def test_kinds_and_who_was_so_attacked(altered: Altered, measured: Measured) -> None:
     made = measured.mnist
     assert made.kinds[0] == "Clean"
     assert [kind for kind in made.kinds if kind.startswith("All")] == ["All L∞", "All L2"]
@@ -171,7 +163,7 @@ def test_kinds_and_who_was_so_attacked(measured: Measured) -> None:
     assert made.correct("All L∞, with ours") == {}
     abs_ = made.abs
     assert abs_ is not None
-    larger = replace(made, abs=changed(abs_, eps=abs_.arrays["eps"] * 2))
+    larger = replace(made, abs=altered(abs_, eps=abs_.arrays["eps"] * 2))
     assert list(larger.correct("All L2")) == ["CNN", "Adv-L∞", "Adv-L2", "E-ABS"]
     assert Comparison().kinds == []
     assert Comparison().main_eps("l2") is None
@@ -197,7 +189,7 @@ def test_files_are_read_as_they_were_written(study: AttackStudy, tmp_path: Path)
         np.testing.assert_array_equal(found.arrays[name], values)
 
 
-def test_shards_are_put_together_by_image(study: AttackStudy, tmp_path: Path) -> None:
+def test_shards_are_put_together_by_image(altered: Altered, study: AttackStudy, tmp_path: Path) -> None:
     parts = (np.arange(200, 400), np.arange(0, 200))
     for shard, rows in enumerate(parts):
         part = {name: study.arrays[name].take(rows, axis) for name, axis in PER_IMAGE.items()}
@@ -206,7 +198,7 @@ def test_shards_are_put_together_by_image(study: AttackStudy, tmp_path: Path) ->
         part |= {name: study.arrays[name][:2] + shard for name in study.arrays if name.startswith("example_")
                  and name != "example_rows"}  # fmt: skip
         config = {"offset": int(rows[0]), "images": 200}
-        save_arrays(tmp_path / f"study.{shard:03}.npz", changed(study, config, **part).arrays)
+        save_arrays(tmp_path / f"study.{shard:03}.npz", altered(study, config, **part).arrays)
     found = load_attacks(tmp_path, "study")
     for name in PER_IMAGE:
         np.testing.assert_array_equal(found.arrays[name], study.arrays[name])
@@ -219,17 +211,17 @@ def test_shards_are_put_together_by_image(study: AttackStudy, tmp_path: Path) ->
     np.testing.assert_array_equal(found["example_losses"][2], study.arrays["example_losses"][1] + 1)
 
 
-def test_what_does_not_belong_together_is_refused(study: AttackStudy, tmp_path: Path) -> None:
+def test_what_does_not_belong_together_is_refused(altered: Altered, study: AttackStudy, tmp_path: Path) -> None:
     save_arrays(tmp_path / "study.000.npz", study.arrays)
     save_arrays(tmp_path / "study.001.npz", study.arrays)
     with pytest.raises(UserError, match="occurs twice among its shards"):
         load_attacks(tmp_path, "study")
-    other = changed(study, indices=study.indices + 1000)
+    other = altered(study, indices=study.indices + 1000)
     without = {name: values for name, values in other.arrays.items() if not name.startswith("bound")}
     save_arrays(tmp_path / "study.001.npz", without)
     with pytest.raises(UserError, match=r"has not the arrays of study\.000\.npz; make the shards again"):
         load_attacks(tmp_path, "study")
-    save_arrays(tmp_path / "study.001.npz", changed(other, eps=study.arrays["eps"] * 2).arrays)
+    save_arrays(tmp_path / "study.001.npz", altered(other, eps=study.arrays["eps"] * 2).arrays)
     with pytest.raises(UserError, match=r"eps differs from that of study\.000\.npz"):
         load_attacks(tmp_path, "study")
 
@@ -257,9 +249,14 @@ def nan(values: np.ndarray) -> np.ndarray:
     ],
 )
 def test_damaged_files_are_refused(
-    name: str, damage: Callable[[np.ndarray], np.ndarray], message: str, study: AttackStudy, tmp_path: Path
+    altered: Altered,
+    name: str,
+    damage: Callable[[np.ndarray], np.ndarray],
+    message: str,
+    study: AttackStudy,
+    tmp_path: Path,
 ) -> None:
-    save_arrays(tmp_path / "study.npz", changed(study, **{name: damage(study.arrays[name])}).arrays)
+    save_arrays(tmp_path / "study.npz", altered(study, **{name: damage(study.arrays[name])}).arrays)
     with pytest.raises(UserError, match=message):
         load_attacks(tmp_path, "study")
 
@@ -273,19 +270,57 @@ def test_files_without_what_is_needed_are_refused(study: AttackStudy, tmp_path: 
         load_attacks(tmp_path, "nothing")
 
 
+def test_of_equal_checks_the_latest_was_kept() -> None:
+    """As training keeps it."""
+    curve = Curve("tied", {"accuracy": np.array([0.5, 0.9, 0.9, 0.8]), "epoch": np.array([1, 2, 3, 4])})
+    assert (curve.kept("epoch", best=True), curve.kept("epoch", best=False)) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("models/quick/e-abs/abs.safetensors", "abs"),
+        ("models/quick/e-abs/e-abs.safetensors", "e-abs"),
+        ("/home/e-abs/models/quick/e-abs/deep/abs.safetensors", "deep/abs"),
+        ("/data/e-abs.safetensors", "e-abs"),
+        ("abs.safetensors", "abs"),
+    ],
+)
+def test_a_model_is_named_below_the_papers_folder(altered: Altered, study: AttackStudy, model: str, name: str) -> None:
+    assert altered(study, {"model": model}).model == name
+
+
+def test_the_main_point_is_of_the_norms_main_radius(altered: Altered, study: AttackStudy, measured: Measured) -> None:
+    assert study.main_point("cw", "l2") == study.point(attack="cw", norm="l2", eps=1.5)
+    assert study.main_point("cw", "linf") is None
+    restarts = measured.sweeps.restarts
+    assert restarts is not None
+    assert restarts.main_point("pgd", "linf") == restarts.point(attack="pgd", restarts=50)
+    assert restarts.main_point("pgd", "l2") is None  # no attack in that norm
+    eps = np.where(study.arrays["attack"] == "pgd", study.arrays["eps"], 99.0)
+    assert altered(study, eps=eps).main_point("cw", "l2") is None  # at another radius alone
+
+
 def test_training_curves(tmp_path: Path) -> None:
-    save_csv(
-        tmp_path / "made.csv", ("epoch", "reconstruction", *CURVE[1:]), [(1, 9, 0.5, 9), (2, 8, 0.9, 5), (3, 7, 0.8, 4)]
-    )
+    save_csv(tmp_path / "made.csv", ("epoch", *CURVE), [(1, 0.5), (2, 0.9), (3, 0.9), (4, 0.8)])
     curve = load_curve(tmp_path, "made")
     assert curve.kept("accuracy", best=True) == 0.9
     assert curve.kept("accuracy", best=False) == 0.8
-    assert curve.kept("epoch", best=True) == 2
     save_csv(tmp_path / "empty.csv", CURVE, [])
     save_csv(tmp_path / "other.csv", ("epoch", "loss"), [(1, 2)])
-    save_csv(tmp_path / "nan.csv", CURVE, [(1, float("nan"), 2)])
+    save_csv(tmp_path / "nan.csv", CURVE, [(float("nan"),)])
     for name, message in (("empty", "it has no rows"), ("other", "not a training curve"), ("nan", "not finite")):
         with pytest.raises(UserError, match=message):
             load_curve(tmp_path, name)
     with pytest.raises(UserError, match=r"training curve not found: .*nothing\.csv"):
         load_curve(tmp_path, "nothing")
+
+
+def test_bounded_models_are_told_once_by_file(measured: Measured) -> None:
+    found = [(each.paper, each.name, each.assumed) for each in measured.bounded]
+    papers = [(paper, *model) for paper in measured.tables for model in (("ABS", True), ("E-ABS", False))]
+    assert found == [*papers, ("", "AD-ABS", True)]
+    same = replace(measured, ablation=replace(measured.ablation, abs=measured.svhn.abs, adv=measured.svhn.e_abs))
+    assert [(each.paper, each.name, each.assumed) for each in same.bounded] == found
+    alone = replace(same, svhn=Comparison())
+    assert [each.name for each in alone.bounded if not each.paper] == ["ABS", "AD-ABS", "ADV-ABS (E-ABS)"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,26 +13,22 @@ import pytest
 from robustgen.evaluation.rows import Row, load_rows, markdown, save_rows
 from robustgen.evaluation.statistics import mean, proportion_difference
 from robustgen.papers.e_abs import PAPER
-from robustgen.papers.e_abs.measured import Comparison, Measured, Sensitivity
+from robustgen.papers.e_abs.measured import Ablation, Comparison, Measured, Sensitivity
 from robustgen.papers.e_abs.study import AttackStudy, Curve
 from robustgen.papers.e_abs.tables import MAKERS, tables
 from robustgen.papers.e_abs.tables.comparisons import says
-from robustgen.papers.e_abs.words import MODELS, NOT_SIGNIFICANT
+from robustgen.papers.e_abs.words import LEVEL, MODELS, NOT_SIGNIFICANT
 from robustgen.papers.reference import reference
 from robustgen.papers.tables import NOT_OURS
 
 KNOWN = reference("robustgen.papers.e_abs")
 FIVE = {"table1": "MNIST", "table2": "Fashion-MNIST", "table3": "SuperTraffic-10", "table4": "SVHN"}
 Cells = dict[tuple[str, str], Row]
+Altered = Callable[..., AttackStudy]
 
 
 def cells(found: Measured, name: str) -> Cells:
     return {(row.row, row.column): row for row in MAKERS[name](found)}
-
-
-def altered(study: AttackStudy | None, **arrays: np.ndarray) -> AttackStudy:
-    assert study is not None
-    return AttackStudy(study.name, {**study.arrays, **arrays})
 
 
 def test_every_artifact_that_is_a_table_has_a_maker(measured: Measured) -> None:
@@ -111,7 +106,7 @@ def test_models_that_were_not_attacked_leave_the_papers_number(measured: Measure
     assert all(row.value is None and row.dataset == "digits 16×16" for row in rows)
 
 
-def test_a_small_radius_has_a_line_of_its_own(measured: Measured) -> None:
+def test_a_small_radius_has_a_line_of_its_own(altered: Altered, measured: Measured) -> None:
     line, traffic = "L2 PGD, small radius", measured.supertraffic
     assert [(r.column, r.value, r.reference) for r in MAKERS["table3"](measured) if r.row == line] == [
         ("E-ABS", None, 85)
@@ -152,7 +147,7 @@ def test_mcnemar(measured: Measured, bare: Measured) -> None:
     assert says("SVHN", "L2 CW", ("Adv-L∞", "ABS")) is None
 
 
-def test_holm_may_take_significance_away(measured: Measured) -> None:
+def test_holm_may_take_significance_away(altered: Altered, measured: Measured) -> None:
     """One of ten pairs with p between 0.001 and 0.01 is significant by itself and not among ten."""
     e_abs = measured.mnist.e_abs
     assert e_abs is not None
@@ -204,7 +199,7 @@ def test_sweeps(measured: Measured) -> None:
     assert zero.method.startswith("natural images")
 
 
-def test_gradient_free_attacks_stand_beside_pgd_on_the_same_images(measured: Measured) -> None:
+def test_gradient_free_attacks_stand_beside_pgd_on_the_same_images(altered: Altered, measured: Measured) -> None:
     found = cells(measured, "gradient-free")
     study = measured.gradient_free.study
     assert study is not None
@@ -220,7 +215,7 @@ def test_gradient_free_attacks_stand_beside_pgd_on_the_same_images(measured: Mea
     assert ("Boundary attack", "points above PGD") not in alone
 
 
-def test_bounds(measured: Measured, build: Callable[..., Measured]) -> None:
+def test_bounds(altered: Altered, measured: Measured, build: Callable[..., Measured]) -> None:
     found = cells(measured, "bounds")
     line, e_abs = "MNIST's recipe: E-ABS", measured.mnist.e_abs
     assert e_abs is not None
@@ -229,24 +224,31 @@ def test_bounds(measured: Measured, build: Callable[..., Measured]) -> None:
     assert found[line, "mean ε*"].value == pytest.approx(mean(proven).value)
     assert found[line, "mean ε*"].n == len(proven)
     assert found[line, "share with a bound"].value == pytest.approx(100 * len(proven) / 400)
-    assert found[line, "attacks below the bound"].value == 0
+    outside = "errors below ε*, outside its assumptions"
+    exact = ("MNIST's recipe: ABS", "Ablation: AD-ABS")
+    assert found[line, outside].value == 0
+    assert "they do not refute it" in found[line, outside].method
+    assert (line, "attacks below the bound") not in found
+    assert all(found[name, "attacks below the bound"].value == 0 for name in exact)
+    assert "errors are those of exact inference" in found[exact[0], "attacks below the bound"].method
+    assert not [name for name, column in found if column == outside and name in exact]
     assert found[line, "share with ε* above the radius"].value == 0
-    assert "variational inference, which the bound is not of" in found[line, "attacks below the bound"].method
-    assert "exact inference" in found["MNIST's recipe: ABS", "attacks below the bound"].method
     broken = cells(build(below_bound=3), "bounds")
-    assert broken[line, "attacks below the bound"].value == 3
+    assert broken[line, outside].value == broken[exact[0], "attacks below the bound"].value == 3
     wide = cells(build(bound=2.0), "bounds")
     assert wide[line, "share with ε* above the radius"].value == pytest.approx(100 * len(proven) / 400)
     without = altered(e_abs)
     del without.arrays["bound"]
     only = replace(measured, mnist=Comparison(dataset="digits 16×16", e_abs=without), fashion_mnist=Comparison(),
-                   supertraffic=Comparison(), svhn=Comparison())  # fmt: skip
+                   supertraffic=Comparison(), svhn=Comparison(), ablation=Ablation())  # fmt: skip
     assert [row.row for row in MAKERS["bounds"](only)] == ["not run at this scale"]
 
 
 def test_open_choices(measured: Measured) -> None:
     found = cells(measured, "sensitivity")
-    assert [line for line, column in found if column == "Clean"] == ["as everywhere", "cost: mean", "follow 0"]
+    assert [line for line, column in found if column == "Clean"] == [
+        "as everywhere", "cost: mean", "follow 0", "5 samples", "100 iterations",
+    ]  # fmt: skip
     assert found["cost: mean", "Clean"].value == pytest.approx(93)
     assert all(row.reference is None for row in found.values())
     assert Sensitivity().choices == {}
@@ -275,29 +277,23 @@ def test_svhns_network_may_be_the_ablations(measured: Measured) -> None:
     assert cells(found, "training")["SVHN's recipe: CNN", "epochs"].value is None
 
 
-def test_networks_that_no_file_tells_of_leave_the_papers(measured: Measured) -> None:
-    e_abs = told(measured.mnist.e_abs, parameters={})
+def test_networks_that_no_file_tells_of_leave_the_papers(altered: Altered, measured: Measured) -> None:
+    e_abs = altered(measured.mnist.e_abs, {"parameters": {}})
     found = cells(replace(measured, mnist=replace(measured.mnist, e_abs=e_abs)), "table9")
     assert found["MNIST's recipe: latents", "dimensions"].value is None
 
 
-def told(study: AttackStudy | None, **config: Any) -> AttackStudy:
-    """A study whose file says something else."""
-    assert study is not None
-    return altered(study, config=np.array(json.dumps({**study.config, **config})))
-
-
-def test_recipes_and_what_the_encoder_reaches_alone(measured: Measured) -> None:
+def test_recipes_and_what_the_encoder_reaches_alone(altered: Altered, measured: Measured) -> None:
     found = cells(measured, "training")
     assert found["MNIST's recipe: CNN", "epochs to a halving"].value == 200
     assert ("MNIST's recipe: CNN", "γ") not in found  # a classifier's gamma is another one
     assert found["MNIST's recipe: E-ABS", "γ"].value == found["MNIST's recipe: E-ABS", "γ"].reference == 10
     assert "squared error: its sum over pixels, the last epoch is kept" in found["MNIST's recipe: E-ABS", "β"].method
-    without = told(measured.mnist.abs, parameters={"shared": False})
+    without = altered(measured.mnist.abs, {"parameters": {"shared": False}})
     other = cells(replace(measured, mnist=replace(measured.mnist, abs=without)), "training")
     assert ("MNIST's recipe: ABS", "γ") not in other
-    trained = told(measured.mnist.cnn, trained={"epochs": 7, "batch": 8, "lr": 0.1, "milestones": [], "seed": 3,
-                   "adversary": {"norm": "l2", "eps": 1.5, "steps": 4}, "select": "robust"})  # fmt: skip
+    trained = altered(measured.mnist.cnn, {"trained": {"epochs": 7, "batch": 8, "lr": 0.1, "milestones": [], "seed": 3,
+                   "adversary": {"norm": "l2", "eps": 1.5, "steps": 4}, "select": "robust"}})  # fmt: skip
     row = cells(replace(measured, mnist=replace(measured.mnist, cnn=trained)), "training")[
         "MNIST's recipe: CNN", "epochs"
     ]
@@ -312,6 +308,9 @@ def test_recipes_and_what_the_encoder_reaches_alone(measured: Measured) -> None:
 
 def test_settings_of_attacks(measured: Measured) -> None:
     found = cells(measured, "attacks")
+    for paper in FIVE.values():
+        level = found[f"{paper}'s recipe: McNemar's test", "α"]
+        assert level.value == LEVEL == level.reference
     assert found["SVHN's recipe: L2 PGD", "random starts"].value == 5
     assert found["SVHN's recipe: L2 PGD", "random starts"].reference == 20
     assert found["MNIST's recipe: L2 CW", "binary searches"].value == 5

@@ -154,9 +154,7 @@ def _examples(item: str, made: Comparison, paper: str) -> Coverage:
 
 def _bounds(found: Measured) -> Coverage:
     """Eq. 7, which the paper does not evaluate."""
-    there = [
-        made.dataset for made in found.comparisons.values() for each in made.models.values() if each.bound is not None
-    ]
+    there = [each.dataset for each in found.bounded]
     note = "the paper gives no number; "
     note += f"estimated on {', '.join(dict.fromkeys(there))}" if there else "not estimated here"
     return Coverage(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from robustgen.errors import UserError
-from robustgen.io import PathLike, existing, load_arrays
+from robustgen.io import PathLike, load_arrays, load_csv
 from robustgen.papers.e_abs.study import BOUND, CORRECT, EXAMPLES, GRID, PER_POINT, SHOWN, AttackStudy, Curve
 from robustgen.papers.e_abs.words import ATTACKS
 from robustgen.papers.studies import PER_IMAGE, files, finite, merged, same_shape
@@ -39,14 +38,13 @@ def load_attacks(folder: PathLike, name: str) -> AttackStudy:
 
 def load_curve(folder: PathLike, name: str) -> Curve:
     """The training curve `name` of a folder of CSV files of `train-autoencoder`; UserError where it is damaged."""
-    path = existing(Path(folder) / f"{name}.csv", "training curve")
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    path = Path(folder) / f"{name}.csv"
+    header, lines = load_csv(path, "training curve")
     try:
-        columns = {column: np.array([float(line[column]) for line in lines]) for column in CURVE}
+        columns = {column: np.array([float(line[header.index(column)]) for line in lines]) for column in CURVE}
         if not lines:
             raise ValueError("it has no rows")
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{path} is not a training curve of train-autoencoder ({error}); make it again") from error
     finite(path, columns)
     return Curve(name, columns)

@@ -26,6 +26,7 @@ from robustgen.papers.e_abs.words import (
     SVHN,
     TRAFFIC,
     all_line,
+    is_random,
     line,
 )
 from robustgen.papers.studies import common
@@ -115,6 +116,21 @@ class Comparison:
         return {(a, b): mcnemar(right[a], right[b]) for a, b in combinations(right, 2)}
 
 
+@dataclass(frozen=True)
+class Bounded:
+    """A model whose bound ε* (Eq. 7) was computed."""
+
+    paper: str  # the paper's name of the data set whose table it is of; "" of the ablation
+    dataset: str
+    name: str
+    study: AttackStudy
+
+    @property
+    def assumed(self) -> bool:
+        """Whether the model predicts as the bound assumes: by exact inference."""
+        return not is_random(self.study.config)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
     """Sec. 4.4: every combination of the three extensions; None where the scale does without."""
@@ -193,6 +209,15 @@ class Measured:
     def tables(self) -> dict[str, Comparison]:
         """The comparisons of Tables 1-4 by the paper's name of their data set, whether run or not."""
         return {MNIST: self.mnist, FASHION: self.fashion_mnist, TRAFFIC: self.supertraffic, SVHN: self.svhn}
+
+    @property
+    def bounded(self) -> list[Bounded]:
+        """The models of Tables 1-4 whose bound was computed, then those of the ablation, of any file once."""
+        found = [Bounded(paper, made.dataset, *each) for paper, made in self.comparisons.items()
+                 for each in made.models.items()]  # fmt: skip
+        found += [Bounded("", self.ablation.dataset, *each) for each in self.ablation.variants.items()]
+        files = {each.study.name: each for each in reversed(found)}
+        return [each for each in found if each.study.bound is not None and files[each.study.name] is each]
 
     @property
     def comparisons(self) -> dict[str, Comparison]:

@@ -25,7 +25,7 @@ SLUG = "e-abs"
 
 GRID = ("attack", "norm", "eps", "steps", "restarts", "draws")  # (G,): what tells attacks apart
 STRONGER = ("restarts", "steps", "draws")  # of several points that fit, the one with most of these is taken
-PER_POINT = ("robust", "seen", "distance")  # (G, N)
+PER_POINT = ("robust", "chosen", "seen", "distance")  # (G, N)
 CORRECT = ("natural_correct", "control_correct")  # (N,)
 BOUND = ("bound", "bound_reason")  # (N,), of autoencoders whose bound was asked for
 SHOWN = ("shown", "shown_images", "shown_adversarial", "shown_predicted")
@@ -49,12 +49,18 @@ class AttackStudy(Pointed):
 
     @property
     def control(self) -> np.ndarray:
-        """The same by another inference, with the random stream that confirms errors: an attack of radius 0."""
+        """The same by another inference, the one that looks for errors."""
         return np.asarray(self.arrays["control_correct"], dtype=bool)
 
     def robust(self, point: int) -> np.ndarray:
-        """Which images (N,) are right and stay right under an attack, errors being confirmed by fresh inference."""
+        """Which images (N,) are right and stay right under an attack, by the inference behind `natural`: one judgement
+        of one image, however many were tried.
+        """
         return np.asarray(self.arrays["robust"][point], dtype=bool)
+
+    def chosen(self, point: int) -> np.ndarray:
+        """For which images (N,) the inference behind `control`, looking at every restart's, found an error."""
+        return np.asarray(self.arrays["chosen"][point], dtype=bool)
 
     def seen(self, point: int) -> np.ndarray:
         """Which images (N,) the attacker believed to have made an error within the radius."""
@@ -70,7 +76,7 @@ class AttackStudy(Pointed):
         """
         search = str(self.arrays["attack"][point]) in SEARCHES
         found = self.distance(point) if search else np.where(self.robust(point), np.inf, self.distance(point))
-        return np.asarray(np.where(self.natural & self.control, found, 0.0))
+        return np.asarray(np.where(self.natural, found, 0.0))
 
     def swept(self, option: str, **fixed: object) -> dict[int, int]:
         """Grid points that differ in one of STRONGER alone, by its value, ascending: of all such sets among the points
@@ -142,11 +148,14 @@ class AttackStudy(Pointed):
         return inference_words(self.config)
 
     def false_breaks(self, point: int) -> Estimate | None:
-        """The share of the errors that the attacker saw, of images that are right both times, which fresh inference
-        does not confirm; None where it saw none.
-        """
-        seen = self.seen(point) & self.natural & self.control
+        """The share of the errors that the attacker saw which fresh inference does not confirm; None without any."""
+        seen = self.seen(point) & self.natural
         return accuracy(self.robust(point)[seen]) if seen.any() else None
+
+    def by_chance(self, point: int) -> Estimate | None:
+        """The share of the errors that one fresh inference found which another does not confirm; None without any."""
+        found = self.chosen(point) & self.natural
+        return accuracy(self.robust(point)[found]) if found.any() else None
 
     @property
     def bound(self) -> np.ndarray | None:

@@ -114,8 +114,8 @@ def inference_words(options: Mapping[str, Any]) -> str:
 
 
 def confirmed_words(options: Mapping[str, Any]) -> str:
-    """How errors are confirmed; empty where two predictions never differ."""
-    if not is_random(options):
+    """How errors are confirmed; empty for a classifier, which an attacker asks as it is."""
+    if not by_synthesis(options):
         return ""
     runs = int(options["runs"])
     return f"errors confirmed by {'fresh inference' if runs == 1 else f'the mean of {runs} fresh inferences'}"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,19 +15,22 @@ from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
 
 
-def net(clean: float, linf: float, l2: float) -> SimpleNamespace:
-    """Accuracies of one model."""
-    return SimpleNamespace(clean=clean, linf=linf, l2=l2)
+class Accuracies(NamedTuple):
+    """Of one model."""
+
+    clean: float
+    linf: float
+    l2: float
 
 
 RIGHT: dict[str, Any] = {
-    "mnist": {"cnn": net(0.99, 0, 0.4), "adv_linf": net(0.985, 0.9, 0.5), "adv_l2": net(0.985, 0.05, 0.6),
-              "abs": net(0.96, 0.1, 0.6), "e_abs": net(0.99, 0.2, 0.7)},
-    "svhn": {"cnn": net(0.96, 0, 0), "adv_linf": net(0.95, 0.4, 0.1), "adv_l2": net(0.95, 0.25, 0.2),
-             "abs": net(0.6, 0.1, 0.05), "e_abs": net(0.955, 0.6, 0.5)},
-    "ablation": {"abs": net(0.46, 0.07, 0.05), "a": net(0.24, 0.06, 0.06), "d": net(0.45, 0.08, 0.06),
-                 "v": net(0.44, 0.03, 0.02), "ad": net(0.3, 0.02, 0.02), "av": net(0.6, 0.11, 0.08),
-                 "dv": net(0.66, 0.19, 0.14), "adv": net(0.9, 0.57, 0.41)},
+    "mnist": {"cnn": (0.99, 0, 0.4), "adv_linf": (0.985, 0.9, 0.5), "adv_l2": (0.985, 0.05, 0.6),
+              "abs": (0.96, 0.1, 0.6), "e_abs": (0.99, 0.2, 0.7)},
+    "svhn": {"cnn": (0.96, 0, 0), "adv_linf": (0.95, 0.4, 0.1), "adv_l2": (0.95, 0.25, 0.2),
+             "abs": (0.6, 0.1, 0.05), "e_abs": (0.955, 0.6, 0.5)},
+    "ablation": {"abs": (0.46, 0.07, 0.05), "a": (0.24, 0.06, 0.06), "d": (0.45, 0.08, 0.06),
+                 "v": (0.44, 0.03, 0.02), "ad": (0.3, 0.02, 0.02), "av": (0.6, 0.11, 0.08),
+                 "dv": (0.66, 0.19, 0.14), "adv": (0.9, 0.57, 0.41)},
     "unconfirmed": 0.0,
 }  # fmt: skip
 
@@ -38,9 +40,11 @@ def variant(build: Callable[..., Measured]) -> Callable[..., Measured]:
     """variant(**what is different): networks of a section are exchanged one by one."""
 
     def made(**changes: Any) -> Measured:
-        merged = {key: {**RIGHT[key], **value} if key in ("mnist", "svhn", "ablation") else value
-                  for key, value in changes.items()}  # fmt: skip
-        return build(**{**RIGHT, **merged})
+        given = {**RIGHT, **changes}
+        for key in ("mnist", "svhn", "ablation"):
+            accuracies = {**RIGHT[key], **given[key]}
+            given[key] = {name: Accuracies(*levels) for name, levels in accuracies.items()}
+        return build(**given)
 
     return made
 
@@ -59,7 +63,7 @@ def right(variant: Callable[..., Measured], changed: Callable[..., Measured]) ->
 
 
 @pytest.fixture(scope="session")
-def changed() -> Callable[..., Measured]:
+def changed(altered: Callable[..., AttackStudy]) -> Callable[..., Measured]:
     """changed(found, section, role, change): with the arrays of one study that `change` makes of it exchanged."""
 
     def made(
@@ -67,7 +71,7 @@ def changed() -> Callable[..., Measured]:
     ) -> Measured:
         part = getattr(found, section)
         study: AttackStudy = getattr(part, role)
-        other = AttackStudy(study.name, {**study.arrays, **change(study)})
+        other = altered(study, **change(study))
         return replace(found, **{section: replace(part, **{role: other})})
 
     return made

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,18 +11,12 @@ import pytest
 
 from robustgen.evaluation.rows import Claim
 from robustgen.evaluation.statistics import mcnemar, proportion_difference
-from robustgen.papers.e_abs.measured import Measured, Sensitivity
+from robustgen.papers.e_abs.claims.inference import pairs, pgd_in_both
+from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
 
 Variant = Callable[..., Measured]
 Decide = Callable[[Measured], dict[str, Claim]]
-POINTS = ("attack", "norm", "eps", "steps", "restarts", "draws", "robust", "seen", "distance", "shown_adversarial",
-          "shown_predicted")  # fmt: skip
-
-
-def only(study: AttackStudy, kept: np.ndarray) -> dict[str, Any]:
-    """The arrays of some of a study's grid points."""
-    return {name: study.arrays[name][kept] for name in POINTS}
 
 
 def test_an_error_of_an_image_itself_is_below_no_bound(right: Measured, changed: Variant, decide: Decide) -> None:
@@ -33,8 +25,8 @@ def test_an_error_of_an_image_itself_is_below_no_bound(right: Measured, changed:
         control[0], distance[:, 0] = False, 0
         return {"control_correct": control, "distance": distance}
 
-    found = changed(right, "mnist", "e_abs", unsure)
-    assert decide(found)["mnist-bound-of-e-abs-stands"].value == 0
+    found = changed(right, "mnist", "abs", unsure)
+    assert decide(found)["mnist-bound-of-abs-stands"].value == 0
 
 
 def test_samples_that_mislead_are_counted_among_all_images(right: Measured, decide: Decide) -> None:
@@ -68,11 +60,12 @@ def test_differences_are_paired_and_tested(right: Measured, decide: Decide) -> N
     assert "in place of" not in decide(right)["fashion-mnist-l2-comparable-to-abs"].note
 
 
-def test_attacks_that_not_all_models_saw_are_named(right: Measured, changed: Variant, decide: Decide) -> None:
-    def without_ddn(study: AttackStudy) -> dict[str, Any]:
-        return only(study, study.arrays["attack"] != "ddn")
-
-    note = decide(changed(right, "mnist", "abs", without_ddn))["mnist-l2-comparable-to-abs"].note
+def test_attacks_that_not_all_models_saw_are_named(
+    right: Measured, only: Callable[..., AttackStudy], decide: Decide
+) -> None:
+    without = only(right.mnist.abs, lambda study: study.arrays["attack"] != "ddn")
+    found = replace(right, mnist=replace(right.mnist, abs=without))
+    note = decide(found)["mnist-l2-comparable-to-abs"].note
     assert "on E-ABS: PGD, DDN, CW, DeepFool, noise; on ABS: PGD, CW, DeepFool, noise." in note
 
 
@@ -118,10 +111,11 @@ def test_the_curve_is_compared_with_its_best_rival(right: Measured, decide: Deci
 
 
 def test_gradient_free_attacks_are_beside_the_strongest_other(
-    right: Measured, changed: Variant, decide: Decide
+    right: Measured, only: Callable[..., AttackStudy], decide: Decide
 ) -> None:
     assert "under PGD, the strongest single attack" in decide(right)["gradient-free-l2-weaker"].quantity
-    left = decide(changed(right, "gradient_free", "study", lambda each: only(each, each.arrays["attack"] != "pgd")))
+    without = only(right.gradient_free.study, lambda each: each.arrays["attack"] != "pgd")
+    left = decide(replace(right, gradient_free=replace(right.gradient_free, study=without)))
     assert not [name for name in left if name.startswith("gradient-free-")]
 
 
@@ -132,8 +126,7 @@ def test_published_numbers_are_compared_on_the_papers_data_alone(
         return {"eps": np.where(study.arrays["norm"] == "linf", 8 / 255, 0.2)}
 
     for accuracy, verdict in ((0.7, "holds"), (0.4, "fails")):
-        e_abs = SimpleNamespace(clean=0.955, linf=accuracy, l2=accuracy + 0.1)
-        found = variant(svhn={"e_abs": e_abs}, dataset="SVHN")
+        found = variant(svhn={"e_abs": (0.955, accuracy, accuracy + 0.1)}, dataset="SVHN")
         decided = decide(changed(found, "svhn", "e_abs", at_the_papers_radius))
         assert decided["svhn-state-of-the-art"].verdict == verdict
         assert decided["svhn-state-of-the-art"].condition == "> 0.5559"
@@ -144,35 +137,45 @@ def test_published_numbers_are_compared_on_the_papers_data_alone(
     assert "svhn-state-of-the-art" not in decide(other)  # another data set
 
 
-def inferring(study: AttackStudy, clean: float, **inference: Any) -> AttackStudy:
-    """A study whose inference was set otherwise, and so large a share right, with and without attack."""
-    config = {**study.config, "out": f"{inference}.npz", "inference": {**study.config["inference"], **inference}}
-    right = np.arange(len(study.labels)) < round(clean * len(study.labels))
-    robust = np.broadcast_to(right, study.arrays["robust"].shape)
-    arrays = {"natural_correct": right, "robust": robust, "config": np.array(json.dumps(config))}
-    return AttackStudy(study.name, {**study.arrays, **arrays})
+def test_pairs_share_all_but_an_option_of_inference(right: Measured, altered: Callable[..., AttackStudy]) -> None:
+    few, _, apart, many, _ = right.sensitivity.studies
+    assert list(pairs({"many": many, "apart": apart, "few": few}, "draws")) == [(few, many)]
+    for config in ({"seed": 1}, {"details": {"step": 1.0}}, {"inference": {**many.config["inference"], "lr": 0.1}}):
+        assert list(pairs({"few": few, "many": altered(many, config)}, "draws")) == []
+    for config in ({"details": {"searches": 9}}, {"bound": True}, {"attack": ["pgd", "cw"]}, {"shown": 7}):
+        other = altered(many, config)
+        assert list(pairs({"few": few, "many": other}, "draws")) == [(few, other)]
 
 
-def sensitive(right: Measured, **studies: AttackStudy) -> Measured:
-    section = Sensitivity(dataset="digits 16×16", studies=tuple(studies.values()), labels=tuple(studies))
-    return replace(right, sensitivity=section)
+def test_iterations_are_compared_at_points_that_both_have(right: Measured, decide: Decide) -> None:
+    """The first study has PGD of 100 steps, too, which leaves less."""
+    few, *_, many = right.sensitivity.studies
+    assert few.robust(0).mean() == 0.5
+    decided = decide(right)
+    for norm in ("linf", "l2"):
+        found = pgd_in_both(few, many, norm)
+        assert found is not None
+        assert few.options(found[0]) == many.options(found[1])
+        claim = decided[f"inference-more-iterations-better-{norm}"]
+        assert claim.value == pytest.approx(0.65 - 0.55)
+        assert "100 steps" not in claim.note
 
 
-@pytest.mark.parametrize(("many", "verdict"), [(0.9, "holds"), (0.8, "fails")])
-def test_more_iterations_are_better(many: float, verdict: str, right: Measured, decide: Decide) -> None:
-    base = right.sensitivity.studies[0]
-    found = sensitive(right, few=inferring(base, 0.85, iterations=5), more=inferring(base, many, iterations=50))
-    decided = {name: claim for name, claim in decide(found).items() if name.startswith("inference-")}
-    assert set(decided) == {f"inference-more-iterations-better-{kind}" for kind in ("clean", "linf", "l2")}
-    for claim in decided.values():
-        assert claim.verdict == verdict
-        assert claim.value == pytest.approx(many - 0.85)
+def test_without_a_common_point_no_claim(right: Measured, altered: Callable[..., AttackStudy], decide: Decide) -> None:
+    *others, many = right.sensitivity.studies
+    apart = altered(many, steps=many.arrays["steps"] + 1)
+    section = replace(right.sensitivity, studies=(*others, apart))
+    decided = decide(replace(right, sensitivity=section))
+    assert [name for name in decided if "iterations" in name] == ["inference-more-iterations-better-clean"]
 
 
-@pytest.mark.parametrize(("many", "verdict"), [(0.85, "holds"), (0.95, "fails")])
-def test_one_sample_is_enough(many: float, verdict: str, right: Measured, decide: Decide) -> None:
-    base = right.sensitivity.studies[0]
-    found = sensitive(right, one=inferring(base, 0.85, draws=1), five=inferring(base, many, draws=5))
-    assert decide(found)["inference-one-sample-enough"].verdict == verdict
-    apart = sensitive(right, one=inferring(base, 0.85, draws=1), five=inferring(base, many, draws=5, lr=0.1))
-    assert "inference-one-sample-enough" not in decide(apart)  # they differ in more than that
+def test_curves_tell_the_settings_of_all_that_they_average(
+    right: Measured, altered: Callable[..., AttackStudy], decide: Decide
+) -> None:
+    e_abs = right.curve.e_abs
+    assert e_abs is not None
+    steps = np.where(e_abs.arrays["eps"] == 0.05, 40, 80)
+    found = replace(right, curve=replace(right.curve, e_abs=altered(e_abs, steps=steps)))
+    claim = decide(found)["curve-linf-e-abs-above-all"]
+    assert "PGD: 40 or 80 steps, 5 random starts, 5 EOT samples. Variational inference" in claim.note
+    assert "PGD: 80 steps" in decide(found)["curve-linf-all-models-fall"].note

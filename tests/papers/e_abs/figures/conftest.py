@@ -18,6 +18,7 @@ from robustgen.papers.e_abs.study import AttackStudy
 
 DOTS = 100  # an inch; as the layout is computed with, so that text is as large as it reckoned
 CLASSES, SHOWN = 10, 12  # more shown than a figure has room for
+Altered = Callable[..., AttackStudy]
 Rows = list[dict[str, str]]
 
 
@@ -28,7 +29,7 @@ def _small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STYLE, "pdf.fonttype", 3)
 
 
-def pictured(study: AttackStudy, channels: int, size: int, unit: float) -> AttackStudy:
+def pictured(altered: Altered, study: AttackStudy, channels: int, size: int, unit: float) -> AttackStudy:
     """The study with twelve images shown, every third of them broken by a change of length 1 at most, and an example
     of each of ten classes whose losses are least for its own, of the first class for the second.
     """
@@ -43,7 +44,6 @@ def pictured(study: AttackStudy, channels: int, size: int, unit: float) -> Attac
     losses = unit * (5 + random.random((CLASSES, CLASSES)) - 4 * np.eye(CLASSES))
     losses[0, 1] = 0.5 * unit
     arrays = {
-        **study.arrays,
         "labels": labels,
         "robust": robust,
         "shown": np.arange(SHOWN),
@@ -58,22 +58,22 @@ def pictured(study: AttackStudy, channels: int, size: int, unit: float) -> Attac
             "example_reconstructions": random.random((CLASSES, CLASSES, *shape)).astype(np.float32),
             "example_losses": losses.astype(np.float32),
         }
-    return AttackStudy(study.name, arrays)
+    return altered(study, **arrays)
 
 
-def with_pictures(section: Comparison, channels: int, size: int, unit: float = 1.0) -> Comparison:
+def with_pictures(altered: Altered, section: Comparison, channels: int, size: int, unit: float = 1.0) -> Comparison:
     roles = ("cnn", "adv_linf", "adv_l2", "abs", "e_abs")
-    studies: dict[str, Any] = {role: pictured(getattr(section, role), channels, size, unit) for role in roles}
+    studies: dict[str, Any] = {role: pictured(altered, getattr(section, role), channels, size, unit) for role in roles}
     return replace(section, **studies)
 
 
 @pytest.fixture(scope="session")
-def whole(measured: Measured) -> Measured:
+def whole(measured: Measured, altered: Altered) -> Measured:
     """A scale that has everything: grey digits of 16×16, coloured images of 32×32 with a mean for their loss."""
     return replace(
         measured,
-        mnist=with_pictures(measured.mnist, 1, 16),
-        svhn=with_pictures(replace(measured.svhn, dataset="SVHN"), 3, 32, unit=0.003),
+        mnist=with_pictures(altered, measured.mnist, 1, 16),
+        svhn=with_pictures(altered, replace(measured.svhn, dataset="SVHN"), 3, 32, unit=0.003),
     )
 
 

@@ -15,13 +15,18 @@ from PIL import Image
 from robustgen.evaluation.statistics import holm, mcnemar, proportion
 from robustgen.papers.e_abs import PAPER
 from robustgen.papers.e_abs.figures import FIGURES, curves, distances, examples, matrices, reconstructions
-from robustgen.papers.e_abs.measured import Comparison, Measured
+from robustgen.papers.e_abs.measured import Bounded, Comparison, Measured
 from robustgen.papers.e_abs.study import AttackStudy
 
 DOTS = 100  # an inch
 Rows = list[dict[str, str]]
+Altered = Callable[..., AttackStudy]
 Table = Callable[[str], Rows]
 Redrawn = Callable[[str, Measured], Rows]
+
+
+def in_linf(study: AttackStudy) -> np.ndarray:
+    return study.arrays["norm"] == "linf"
 
 
 def test_figures_are_those_of_the_paper() -> None:
@@ -72,25 +77,20 @@ def test_curves_begin_at_natural_images_and_have_exact_bands(whole: Measured, ta
             assert mine[-1]["method"] == study.method(points[-1])
 
 
-def test_a_curve_of_one_norm_and_few_models(whole: Measured, redrawn: Redrawn) -> None:
-    def linf_alone(study: AttackStudy | None) -> AttackStudy:
-        assert study is not None
-        kept = study.arrays["norm"] == "linf"
-        names = ("attack", "norm", "eps", "steps", "restarts", "draws", "robust", "seen", "distance")
-        return AttackStudy(study.name, {**study.arrays, **{name: study.arrays[name][kept] for name in names}})
-
-    few = Comparison(dataset="digits", abs=linf_alone(whole.curve.abs), e_abs=linf_alone(whole.curve.e_abs))
+def test_a_curve_of_one_norm_and_few_models(
+    whole: Measured, only: Callable[..., AttackStudy], redrawn: Redrawn
+) -> None:
+    few = Comparison(dataset="digits", abs=only(whole.curve.abs, in_linf), e_abs=only(whole.curve.e_abs, in_linf))
     rows = redrawn("figure3", replace(whole, curve=few))
     assert {(row["norm"], row["model"]) for row in rows} == {("linf", "ABS"), ("linf", "E-ABS")}
 
 
-def test_titles_tell_the_settings_that_occur(whole: Measured) -> None:
-    models = dict(whole.curve.models)
-    assert curves.settings(models, "linf") == "80 steps, 5 random starts, 5 EOT samples"
-    cnn = models["CNN"]
-    models["CNN"] = AttackStudy(cnn.name, {**cnn.arrays, "steps": np.full(cnn.points, 40)})
-    assert curves.settings(models, "linf") == "40 or 80 steps, 5 random starts, 5 EOT samples"
-    assert curves.settings({"CNN": cnn}, "linf") == "80 steps, 5 random starts"
+def test_a_title_tells_the_settings_of_every_radius(whole: Measured, altered: Altered) -> None:
+    """Of other radii, too, than the strongest attack's."""
+    cnn, axes = whole.curve.models["CNN"], Figure().subplots()
+    other = altered(cnn, steps=np.where(cnn.arrays["eps"] == 0.05, 40, 80))
+    curves._panel(axes, "digits", "linf", {**whole.curve.models, "CNN": other})
+    assert axes.get_title().endswith("n = 400\n40 or 80 steps, 5 random starts, 5 EOT samples")
 
 
 def test_ticks_leave_each_other_room() -> None:
@@ -124,22 +124,19 @@ def test_changes_are_enlarged_alike_and_as_far_as_they_fit() -> None:
         assert 0.4 < largest <= 0.5 + 1e-6
 
 
-def test_pgd_of_another_radius_is_shown_where_the_tables_is_missing(whole: Measured) -> None:
+def test_pgd_of_another_radius_is_not_shown(whole: Measured, altered: Altered, redrawn: Redrawn) -> None:
     study = whole.mnist.e_abs
     assert study is not None
-    pgd = (study.arrays["attack"] == "pgd") & (study.arrays["norm"] == "l2")
-    eps = np.where(pgd, 0.7, study.arrays["eps"])
-    order = np.argsort(pgd, kind="stable")  # so that another attack names the norm's main radius
-    arrays = {name: study.arrays[name][order] for name in ("attack", "norm", "steps", "restarts", "draws")}
-    moved = AttackStudy("moved", {**study.arrays, **arrays, "eps": eps[order]})
-    assert moved.arrays["eps"][examples.main_point(moved)] == 0.7
-    assert study.arrays["eps"][examples.main_point(study)] == 1.5
+    other = altered(study, eps=np.where(study.arrays["attack"] == "pgd", study.arrays["eps"], 0.7))
+    assert redrawn("figure4", replace(whole, mnist=replace(whole.mnist, e_abs=other)))
+    moved = np.where(study.arrays["attack"] == "pgd", "cw", study.arrays["attack"])
+    assert redrawn("figure4", replace(whole, mnist=replace(whole.mnist, e_abs=altered(other, attack=moved)))) == []
 
 
-def test_no_image_shown_no_picture(whole: Measured, redrawn: Redrawn) -> None:
+def test_no_image_shown_no_picture(whole: Measured, altered: Altered, redrawn: Redrawn) -> None:
     study = whole.mnist.e_abs
     assert study is not None
-    none = AttackStudy("none", {**study.arrays, "shown": np.zeros(0, np.int64)})
+    none = altered(study, shown=np.zeros(0, np.int64))
     assert redrawn("figure4", replace(whole, mnist=replace(whole.mnist, e_abs=none))) == []
 
 
@@ -190,14 +187,10 @@ def test_matrices_hold_the_tests_of_every_pair(whole: Measured, table: Table) ->
     assert {row["significant"] for row in natural} == {"0", "1"}
 
 
-def test_matrices_of_few_models_and_one_norm(whole: Measured, redrawn: Redrawn) -> None:
-    def linf_alone(study: AttackStudy | None) -> AttackStudy:
-        assert study is not None
-        kept = study.arrays["norm"] == "linf"
-        names = ("attack", "norm", "eps", "steps", "restarts", "draws", "robust", "seen", "distance")
-        return AttackStudy(study.name, {**study.arrays, **{name: study.arrays[name][kept] for name in names}})
-
-    pair = Comparison(dataset="few", abs=linf_alone(whole.mnist.abs), e_abs=linf_alone(whole.mnist.e_abs))
+def test_matrices_of_few_models_and_one_norm(
+    whole: Measured, only: Callable[..., AttackStudy], redrawn: Redrawn
+) -> None:
+    pair = Comparison(dataset="few", abs=only(whole.mnist.abs, in_linf), e_abs=only(whole.mnist.e_abs, in_linf))
     single = Comparison(dataset="one", e_abs=whole.svhn.e_abs)
     found = Measured(scale="quick", mnist=pair, svhn=single)
     rows = redrawn("mcnemar-matrices", found)
@@ -217,11 +210,11 @@ def test_p_values_are_short_and_marked() -> None:
 def test_significant_cells_alone_are_framed(whole: Measured) -> None:
     axes = Figure().subplots()
     matrices._matrix(axes, whole.mnist, "Clean")
-    significant = [p for p in whole.mnist.tested("Clean").values() if p < matrices.ALPHA]
+    significant = [p for p in whole.mnist.tested("Clean").values() if p < matrices.LEVEL]
     assert 0 < len(axes.patches) == len(significant) < math.comb(5, 2)
 
 
-def nearer(study: AttackStudy | None) -> AttackStudy:
+def nearer(altered: Altered, study: AttackStudy | None) -> AttackStudy:
     """The first image's nearest error is below its bound, found by CW; the second has none, the third is one itself."""
     assert study is not None
     assert study.bound is not None
@@ -235,12 +228,11 @@ def nearer(study: AttackStudy | None) -> AttackStudy:
     robust = study.arrays["robust"].copy()
     robust[:, 1] = True
     control[2] = False
-    arrays = {"distance": distance, "control_correct": control, "robust": robust}
-    return AttackStudy(study.name, {**study.arrays, **arrays})
+    return altered(study, distance=distance, control_correct=control, robust=robust)
 
 
-def test_dots_below_the_diagonal_are_told(measured: Measured, redrawn: Redrawn) -> None:
-    section = replace(measured.mnist, e_abs=nearer(measured.mnist.e_abs))
+def test_dots_below_the_diagonal_are_told(measured: Measured, altered: Altered, redrawn: Redrawn) -> None:
+    section = replace(measured.mnist, e_abs=nearer(altered, measured.mnist.e_abs))
     rows = redrawn("bound-distances", Measured(scale="quick", mnist=section))
     assert [row["model"] for row in rows] == ["ABS"] * 400 + ["E-ABS"] * 400
     first, second, third, *others = (row for row in rows if row["model"] == "E-ABS")
@@ -253,16 +245,37 @@ def test_dots_below_the_diagonal_are_told(measured: Measured, redrawn: Redrawn) 
     assert {float(row["bound"]) for row in others if row["reason"] == "too near another class"} == {0}
 
 
-def test_every_image_with_a_bound_is_drawn_once(measured: Measured) -> None:
-    study, axes = nearer(measured.mnist.e_abs), Figure().subplots()
-    distances._panel(axes, "digits", "E-ABS", study)
+@pytest.mark.parametrize(
+    ("role", "label", "title"),
+    [
+        ("abs", "below the bound", "exact inference: 1 below it"),
+        (
+            "e_abs",
+            "below ε*, of variational inference",
+            "variational, outside the assumptions: 1 image below",
+        ),
+    ],
+)
+def test_every_image_with_a_bound_is_drawn_once(
+    role: str, label: str, title: str, measured: Measured, altered: Altered
+) -> None:
+    study, axes = nearer(altered, getattr(measured.mnist, role)), Figure().subplots()
+    distances._panel(axes, Bounded("MNIST", "digits", "any", study))
     assert study.bound is not None
     drawn = {line.get_label(): len(line.get_xdata()) for line in axes.get_lines()}
-    assert drawn["below the bound"] == 1
+    assert drawn[label] == 1
     assert drawn["none found, at the top"] >= 1
-    dots = sum(count for label, count in drawn.items() if label != "radius of the tables")
+    dots = sum(count for name, count in drawn.items() if name != "radius of the tables")
     assert dots == (np.nan_to_num(study.bound) > 0).sum() - 1  # without the one that is an error itself
-    assert "1 below it" in axes.get_title()
+    assert title in axes.get_title()
+
+
+def test_bounds_of_the_ablation_stand_beside_their_data_set(measured: Measured) -> None:
+    lines = [[(each.dataset, each.name) for each in line] for line in distances.by_line(measured)]
+    assert [len(line) for line in lines] == [2, 2, 2, 3]
+    assert lines[-1][-1] == ("digits 16×16", "AD-ABS")
+    alone = distances.by_line(replace(measured, ablation=replace(measured.ablation, dataset="others")))
+    assert [(each.dataset, each.name) for each in alone[-1]] == [("others", "AD-ABS")]
 
 
 def test_bounds_of_one_model_alone(measured: Measured, redrawn: Redrawn) -> None:

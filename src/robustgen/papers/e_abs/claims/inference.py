@@ -15,7 +15,7 @@ from robustgen.papers.e_abs.words import NORM_ORDER, line
 from robustgen.papers.statements import READING, SHARE, Statement
 from robustgen.papers.studies import SHARD
 
-BESIDES = ("bound", "shown", "details", "starts")  # options of other attacks, of the bound, of what is kept
+BESIDES = ("bound", "shown", "starts")  # options of other attacks, of the bound, of what is kept
 
 
 def claims(found: Measured) -> Iterator[Claim]:
@@ -40,7 +40,8 @@ def pairs(studies: Mapping[str, AttackStudy], option: str) -> Iterator[tuple[Att
 def _rest(study: AttackStudy, option: str) -> dict[str, Any]:
     """What decides how natural images and PGD of one grid point end, but for an option of inference."""
     rest = {name: value for name, value in study.config.items() if name not in (*SHARD, *GRID, *BESIDES)}
-    return {**rest, "inference": {**rest["inference"], option: None}}
+    step = (rest.pop("details", None) or {}).get("step")  # of the details PGD's alone
+    return {**rest, "step": step, "inference": {**rest["inference"], option: None}}
 
 
 def pgd_in_both(few: AttackStudy, many: AttackStudy, norm: str) -> tuple[int, int] | None:

@@ -21,7 +21,7 @@ from robustgen.papers.drawing import (
     percent_axis,
 )
 from robustgen.papers.e_abs.measured import Measured
-from robustgen.papers.e_abs.radii import by_radius, pgd_words
+from robustgen.papers.e_abs.radii import pgd_points, pgd_words
 from robustgen.papers.e_abs.study import AttackStudy
 from robustgen.papers.e_abs.words import ABS, ADV_L2, ADV_LINF, CNN, E_ABS, NORM_ORDER
 from robustgen.papers.studies import accuracy
@@ -68,7 +68,7 @@ def _panel(axes: Any, dataset: str, norm: str, models: Mapping[str, AttackStudy]
     table: list[Line] = []
     for name, study in models.items():
         points = [(0.0, study.natural, "natural images")]
-        points += [(eps, study.robust(point), study.method(point)) for eps, point in by_radius(study, norm).items()]
+        points += [(eps, study.robust(point), study.method(point)) for eps, point in pgd_points(study, norm).items()]
         estimates = [accuracy(right) for _, right, _ in points]
         colour, style = LOOKS[name]
         curve(axes, [eps for eps, _, _ in points], estimates, label=name, colour=colour, style=style)
@@ -79,7 +79,7 @@ def _panel(axes: Any, dataset: str, norm: str, models: Mapping[str, AttackStudy]
     _radius_axis(axes, norm, sorted({float(str(row[3])) for row in table}))
     percent_axis(axes)
     images = len(next(iter(models.values())).labels)
-    settings = pgd_words((study, point) for study in models.values() for point in by_radius(study, norm).values())
+    settings = pgd_words((study, point) for study in models.values() for point in pgd_points(study, norm).values())
     words = f"{dataset}, {NORMS[norm]} PGD, n = {images}\n{settings}"
     axes.set_title("\n".join(textwrap.fill(part, 62) for part in words.split("\n")), fontsize=8)
     return table
