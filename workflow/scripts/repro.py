@@ -1,0 +1,172 @@
+"""Bring one DVC stage up to date, among many that do the same at once, here and on other machines.
+
+    repro.py STAGE LOG [GPUS]
+
+What `dvc repro --single-item` leaves open where jobs are many: its locks on paths do not wait, tell processes apart by
+an id that another machine gives to others too, and with `core.hardlink_lock` outlive a process that was killed. So:
+one process a stage (a lease), a lock error is tried again, a stage whose command ended well but which DVC could not
+record is recorded, what a dead process left is cleared, and no process stays behind.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from gpus import assigned
+from lease import Lease
+from supervise import StopError, Supervisor, say, supervisor
+
+LEASES = Path(".cache/workflow/leases")
+LOCKS = {Path(".dvc/tmp/lock"): 1800.0, Path(".dvc/tmp/rwlock.lock"): 60.0}  # how long a live process may hold one, s
+PATIENCE = 24 * 3600.0  # seconds a job tries again while others hold DVC's locks
+PAUSE = 10.0  # seconds between two tries at most
+SOURCES = ("src", "dvc.yaml", "params.yaml", "params")
+LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by|Unable to read RWLock-file")
+HELD_BY = re.compile(r"^\s*\(PID (\d+)\): (.+)$", re.MULTILINE)
+
+
+class LockWatch:
+    """Removes a hard-link lock of DVC's whose holder was killed: such a file stays until someone does."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, tuple[int, float]] = {}
+
+    def look(self) -> None:
+        for path, limit in LOCKS.items():
+            try:
+                found = path.stat()
+            except FileNotFoundError:
+                self._seen.pop(path, None)
+                continue
+            if found.st_nlink != 2:  # the other kind, which the kernel drops
+                continue
+            inode, since = self._seen.get(path, (0, 0.0))
+            if inode != found.st_ino:
+                self._seen[path] = (found.st_ino, time.monotonic())
+            elif time.monotonic() - since > limit:
+                say(f"{path} has been held for {limit:.0f} s; its process must be gone: removing it")
+                path.unlink(missing_ok=True)
+
+
+class Job:
+    """One stage, its log and the lease on it."""
+
+    def __init__(self, stage: str, log: Path, host: Supervisor) -> None:
+        self.stage, self.log, self.host = stage, log, host
+        self.lease = Lease(LEASES / quote(stage, safe="@"))
+        self.watch = LockWatch()
+
+    def tick(self) -> None:
+        self.lease.refresh()
+        self.watch.look()
+
+    def wait_for_lease(self) -> None:
+        """Wait until no other process works on the stage."""
+        told = False
+        for pause in pauses():
+            holder = self.lease.take()
+            if holder is None:
+                return
+            if not told:
+                say(f"{self.stage} is being made by {holder}: waiting")
+                told = True
+            self.host.wait(pause)
+
+    def bring_up_to_date(self, environment: dict[str, str]) -> int:
+        """Run DVC until it is not a lock that hinders it; its exit status."""
+        end = time.monotonic() + PATIENCE
+        for pause in pauses():
+            begun = time.time()
+            status, said = self._dvc("repro", "--single-item", self.stage, environment=environment)
+            if status > 0 and self._only_unrecorded(said, begun):
+                say(f"{self.stage}: its command ended well, but DVC did not record it: doing so")
+                status, said = self._dvc("commit", "--force", self.stage, environment=environment)
+            if status == 0 or not LOCKED.search(said) or time.monotonic() > end:
+                return status
+            self._clear(said)
+            self.tick()
+            self.host.wait(pause)
+        raise AssertionError
+
+    def _dvc(self, *arguments: str, environment: dict[str, str]) -> tuple[int, str]:
+        """Exit status and output of a DVC command; the output goes to the end of the log."""
+        with self.log.open("ab") as output:
+            start = output.tell()
+            status = self.host.run(["dvc", "--wait-for-lock", *arguments], output, environment, self.tick)
+        with self.log.open("rb") as written:
+            written.seek(start)
+            return status, written.read().decode(errors="replace")
+
+    def _only_unrecorded(self, said: str, begun: float) -> bool:
+        """Whether the command ran and ended well, what follows failed, and no source was changed meanwhile."""
+        ran = f"Running stage '{self.stage}'" in said and "failed to run: " not in said
+        return ran and not any(file.stat().st_mtime > begun for file in sources())
+
+    def _clear(self, said: str) -> None:
+        """Have DVC forget path locks of processes that are not what they were: an id given to another since."""
+        gone = [(pid, command) for pid, command in HELD_BY.findall(said) if not running(int(pid), command)]
+        if gone:
+            python = Path(shutil.which("dvc") or "dvc").with_name("python")
+            forget = Path(__file__).with_name("forget.py")
+            for pid, command in gone:
+                subprocess.run([python, forget, pid, command], check=False)
+
+    def show_failure(self, status: int) -> None:
+        lines = self.log.read_text(errors="replace").splitlines()
+        say(f"{self.stage} failed with status {status}; the end of {self.log}:")
+        say("\n".join(lines[-30:]))
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each next try: longer and longer, never in step with others."""
+    pause = 0.5
+    while True:
+        yield random.uniform(0.5, 1) * pause
+        pause = min(1.5 * pause, PAUSE)
+
+
+def running(pid: int, command: str) -> bool:
+    """Whether process `pid` of this machine runs `command`; True where that cannot be told."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
+    return command in " ".join(words)
+
+
+def sources() -> Iterator[Path]:
+    for name in SOURCES:
+        path = Path(name)
+        yield from [path] if path.is_file() else (file for file in path.rglob("*") if file.is_file())
+
+
+def main(arguments: Sequence[str]) -> int:
+    stage, log, gpus = arguments[0], Path(arguments[1]), int(arguments[2]) if arguments[2:] else 0
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    with supervisor() as host:
+        job = Job(stage, log, host)
+        try:
+            job.wait_for_lease()
+            with assigned(gpus, os.environ, host.wait) as devices:
+                status = job.bring_up_to_date({**os.environ, **devices})
+        except StopError as stop:
+            return stop.status
+        finally:
+            job.lease.release()
+        if status:
+            job.show_failure(status)
+        return min(abs(status), 255)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
