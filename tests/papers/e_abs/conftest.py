@@ -22,7 +22,7 @@ ONE = "models/quick/e-abs/e-abs.safetensors"
 Attack = tuple[str, str, float, int, int, int, float]  # attack, norm, eps, steps, restarts, draws; accuracy it leaves
 PAPERS = (("pgd", "linf"), ("deepfool", "linf"), ("noise", "linf"), ("pgd", "l2"), ("ddn", "l2"), ("cw", "l2"),
           ("deepfool", "l2"), ("noise", "l2"), ("latent-descent", "l2"))  # fmt: skip
-STEPS = {"pgd": 80, "deepfool": 100, "noise": 100, "ddn": 80, "cw": 100, "latent-descent": 50, "boundary": 1000,
+STEPS = {"pgd": 80, "deepfool": 100, "noise": 100, "ddn": 80, "cw": 100, "latent-descent": 50, "boundary": 10_000,
          "estimated": 50}  # fmt: skip
 INFERENCE = {"variational": True, "candidates": 8000, "encoder": True, "iterations": 50, "lr": 0.05, "draws": 1,
              "cache": 4.0}  # fmt: skip
@@ -257,9 +257,9 @@ def sweeps(world: World) -> Sweeps:
 def gradient_free(world: World) -> GradientFree:
     attacks: list[Attack] = [
         ("pgd", "linf", EPS["linf"], 80, 5, 5, world.pgd),
-        ("estimated", "linf", EPS["linf"], 50, 1, 5, world.estimated),
+        ("estimated", "linf", EPS["linf"], STEPS["estimated"], 1, 5, world.estimated),
         ("pgd", "l2", EPS["l2"], 80, 5, 5, world.pgd),
-        ("boundary", "l2", EPS["l2"], 1000, 1, 5, world.boundary),
+        ("boundary", "l2", EPS["l2"], STEPS["boundary"], 1, 5, world.boundary),
     ]
     return GradientFree(dataset=world.dataset, study=study("gradient-free", attacks, world, world.svhn["e_abs"].clean))
 

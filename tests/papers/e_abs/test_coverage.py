@@ -37,7 +37,7 @@ def test_coverage_has_a_line_per_item(measured: Measured, bare: Measured) -> Non
     assert "without 10 random starts, 15 random starts" in found["Table 7", "random starts"].note
     assert "100 steps, 500 steps" in found["Table 8", "steps"].note
     assert "200 test images" not in found["Table 8", "steps"].note
-    assert "Boundary attack of 100000 steps (here 1000)" in found["Sec. 5", "gradient-free attacks"].note
+    assert "Boundary attack of 100000 steps (here 10000)" in found["Sec. 5", "gradient-free attacks"].note
     assert "(18 of 38 numbers agree)" in found["Table 9", "network for MNIST"].note
     assert found["Figure 4", "adversarial examples"].status == "partly"
 

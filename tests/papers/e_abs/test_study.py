@@ -91,23 +91,26 @@ def test_the_worst_is_never_above_any_attack(altered: Altered, study: AttackStud
     np.testing.assert_array_equal(mixed.worst("l2", ours=True), mixed.worst("l2") & robust[latent])
 
 
-def test_false_breaks_are_of_images_that_were_right_both_times(altered: Altered, study: AttackStudy) -> None:
-    natural, control = np.array([1, 1, 1, 0, 1], bool), np.array([1, 1, 1, 1, 0], bool)
-    robust, seen = np.array([[1, 0, 1, 0, 0]], bool), np.array([[1, 1, 0, 1, 1]], bool)
-    few = altered(
-        study, natural_correct=natural, control_correct=control, robust=robust, seen=seen, distance=np.ones((1, 5))
-    )
-    found = few.false_breaks(0)
-    assert found is not None
-    assert (found.value, found.n) == (0.5, 2)
-    assert altered(few, seen=~seen & False).false_breaks(0) is None
+def test_errors_that_are_not_confirmed_are_of_images_that_are_right(altered: Altered, study: AttackStudy) -> None:
+    """By the inference that judges them: what the other one says without attack plays no part."""
+    natural, control = np.array([1, 1, 1, 0, 1, 1], bool), np.array([1, 1, 1, 1, 0, 0], bool)
+    robust, none = np.array([[1, 0, 1, 0, 0, 1]], bool), np.zeros((1, 6), bool)
+    seen, chosen = np.array([[1, 1, 0, 1, 1, 0]], bool), np.array([[0, 1, 0, 1, 0, 1]], bool)
+    few = altered(study, natural_correct=natural, control_correct=control, robust=robust, seen=seen, chosen=chosen)
+    believed, recurring = few.false_breaks(0), few.by_chance(0)
+    assert believed is not None
+    assert recurring is not None
+    assert (believed.value, believed.n) == (pytest.approx(1 / 3), 3)
+    assert (recurring.value, recurring.n) == (pytest.approx(1 / 2), 2)
+    assert altered(few, seen=none).false_breaks(0) is None
+    assert altered(few, chosen=none).by_chance(0) is None
 
 
 def test_lengths_of_errors(altered: Altered, study: AttackStudy) -> None:
     """A search's distance is an error whatever the radius; a climb's only where the image was broken."""
-    ones, right = np.ones(3, bool), np.array([1, 1, 0], bool)
-    given = {"natural_correct": right, "control_correct": ones, "robust": np.array([[1, 0, 0]] * 2, bool),
-             "distance": np.array([[2.0, 1.0, 0.0], [1.5, 1.0, 0.0]])}  # fmt: skip
+    natural, control = np.array([1, 1, 0], bool), np.array([1, 0, 1], bool)  # of which the first decides
+    given = {"natural_correct": natural, "control_correct": control, "robust": np.array([[1, 0, 0]] * 2, bool),
+             "distance": np.array([[2.0, 1.0, 0.5], [1.5, 1.0, 0.5]])}  # fmt: skip
     two = altered(study, attack=["ddn", "pgd"], norm=["l2", "l2"], eps=[1.5, 1.5], **given)
     np.testing.assert_array_equal(two.errors(0), [2.0, 1.0, 0.0])
     np.testing.assert_array_equal(two.errors(1), [np.inf, 1.0, 0.0])
@@ -124,9 +127,14 @@ def test_words(altered: Altered, measured: Measured, study: AttackStudy) -> None
     exact = altered(study, {"inference": inference, "follow": 0})
     assert exact.method(0) == (
         "PGD, L∞ eps 0.1, 80 steps, best of 5 random starts, full inference each time; "
-        "exact inference from 8000 random candidates, 50 iterations; seed 0"
+        "exact inference from 8000 random candidates, 50 iterations; errors confirmed by fresh inference; seed 0"
     )
     assert "confirmed by the mean of 3 fresh inferences" in altered(study, {"runs": 3}).method(0)
+    longer = altered(study, {"details": {**study.config["details"], "step": 8.0}})
+    assert "best of 5 random starts, steps of 8 times eps / steps, EOT" in longer.method(0)
+    assert altered(study, {"details": {"step": 2.5}}).method(0) == words
+    cw = study.point(attack="cw", norm="l2")
+    assert longer.method(cw) == study.method(cw)  # whose steps are others
     cnn = measured.mnist.cnn
     assert cnn is not None
     points = {attack: cnn.method(cnn.point(attack=attack, norm="l2")) for attack in ("cw", "noise", "deepfool")}

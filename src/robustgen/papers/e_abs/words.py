@@ -34,6 +34,7 @@ ATTACKS = {
 }
 SEARCHES = ("deepfool", "ddn", "cw", "noise", "boundary", "latent-descent")  # for the nearest error, at no radius
 STARTED = ("pgd", "estimated")  # from random points
+STEP = 2.5  # their usual step as a multiple of eps / steps; another is told
 PECULIAR = {  # of an attack alone: its option, and what that counts
     "cw": ("searches", "binary searches"),
     "deepfool": ("candidates", "likeliest classes"),
@@ -90,6 +91,8 @@ def _peculiar(attack: str, options: Mapping[str, Any]) -> Iterator[str]:
     if attack in PECULIAR and PECULIAR[attack][0] in details:
         option, word = PECULIAR[attack]
         yield f"{details[option]} {word}"
+    if attack in STARTED and (step := float(details.get("step", STEP))) != STEP:
+        yield f"steps of {step:g} times eps / steps"
 
 
 def by_synthesis(options: Mapping[str, Any]) -> bool:

@@ -20,13 +20,32 @@ Decide = Callable[[Measured], dict[str, Claim]]
 
 
 def test_an_error_of_an_image_itself_is_below_no_bound(right: Measured, changed: Variant, decide: Decide) -> None:
-    def unsure(study: AttackStudy) -> dict[str, Any]:
-        control, distance = study.control.copy(), study.arrays["distance"].copy()
-        control[0], distance[:, 0] = False, 0
-        return {"control_correct": control, "distance": distance}
+    for natural, count in ((True, 1), (False, 0)):
 
-    found = changed(right, "mnist", "abs", unsure)
-    assert decide(found)["mnist-bound-of-abs-stands"].value == 0
+        def nearer(study: AttackStudy, natural: bool = natural) -> dict[str, Any]:
+            right, distance = study.natural.copy(), study.arrays["distance"].copy()
+            right[0], distance[:, 0] = natural, 0.1
+            robust = study.arrays["robust"] & (np.arange(len(right)) > 0)
+            return {"natural_correct": right, "robust": robust, "distance": distance}
+
+        assert decide(changed(right, "mnist", "abs", nearer))["mnist-bound-of-abs-stands"].value == count
+
+
+def test_a_large_bound_is_the_largest_of_pgd(right: Measured, changed: Variant, decide: Decide) -> None:
+    """Larger than the tables', at which E-ABS keeps most of its accuracy here; DeepFool's is larger still."""
+
+    def larger(study: AttackStudy) -> dict[str, Any]:
+        first, robust, eps = study.point(attack="pgd", norm="linf"), study.arrays["robust"], study.arrays["eps"]
+        found: dict[str, Any] = {"robust": robust.copy(), "eps": np.append(eps, 0.4)}
+        found["robust"][first] = study.natural
+        found["eps"][study.point(attack="deepfool", norm="linf")] = 0.9
+        found["robust"] = np.concatenate([found["robust"], robust[:1] & False])
+        names = ("attack", "norm", "steps", "restarts", "draws", "chosen", "seen", "distance")
+        return found | {name: np.concatenate([study[name], study[name][[first]]]) for name in names}
+
+    claim = decide(changed(right, "mnist", "e_abs", larger))["mnist-linf-large-bound-e-abs"]
+    assert (claim.verdict, claim.value) == ("holds", pytest.approx(0.99))
+    assert "PGD, L∞ eps 0.4" in claim.note
 
 
 def test_samples_that_mislead_are_counted_among_all_images(right: Measured, decide: Decide) -> None:
@@ -117,6 +136,23 @@ def test_gradient_free_attacks_are_beside_the_strongest_other(
     without = only(right.gradient_free.study, lambda each: each.arrays["attack"] != "pgd")
     left = decide(replace(right, gradient_free=replace(right.gradient_free, study=without)))
     assert not [name for name in left if name.startswith("gradient-free-")]
+
+
+def test_attacks_without_gradients_need_a_tenth_of_the_papers_steps(
+    right: Measured, variant: Variant, changed: Variant, decide: Decide
+) -> None:
+    names = ("gradient-free-l2-weaker", "gradient-free-l2-finds-nothing-new")
+
+    def fewer(study: AttackStudy) -> dict[str, Any]:
+        return {"steps": np.where(study.arrays["attack"] == "boundary", 9999, study.arrays["steps"])}
+
+    for found, verdict in ((right, "holds"), (variant(boundary=0.3), "fails")):
+        before, after = decide(found), decide(changed(found, "gradient_free", "study", fewer))
+        for name in names:
+            assert (before[name].verdict, after[name].verdict) == (verdict, "not decided")
+            assert after[name].value == before[name].value
+            assert after[name].note.endswith("9999 of the paper's 100000 steps decide nothing.")
+        assert after["gradient-free-linf-weaker"] == before["gradient-free-linf-weaker"]
 
 
 def test_published_numbers_are_compared_on_the_papers_data_alone(

@@ -218,17 +218,13 @@ def nearer(altered: Altered, study: AttackStudy | None) -> AttackStudy:
     """The first image's nearest error is below its bound, found by CW; the second has none, the third is one itself."""
     assert study is not None
     assert study.bound is not None
-    point, distance, control = (
-        study.point(attack="cw", norm="l2"),
-        study.arrays["distance"].copy(),
-        study.control.copy(),
-    )
+    point, distance = study.point(attack="cw", norm="l2"), study.arrays["distance"].copy()
+    natural, robust = study.natural.copy(), study.arrays["robust"].copy()
     distance[point, 0] = study.bound[0] / 2
     distance[:, 1] = np.inf
-    robust = study.arrays["robust"].copy()
     robust[:, 1] = True
-    control[2] = False
-    return altered(study, distance=distance, control_correct=control, robust=robust)
+    natural[2] = robust[:, 2] = False
+    return altered(study, distance=distance, natural_correct=natural, robust=robust)
 
 
 def test_dots_below_the_diagonal_are_told(measured: Measured, altered: Altered, redrawn: Redrawn) -> None:
