@@ -104,6 +104,21 @@ def test_failure_keeps_the_old_file_and_no_temporary_one(tmp_path: Path) -> None
     assert leftovers(tmp_path) == ["x.txt"]
 
 
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    for name in (".x.json.abc.part", ".y.json.abc.part", ".x.json.part.txt"):
+        (tmp_path / name).write_text("half")
+    io.save_json(tmp_path / "x.json", 1)
+    assert leftovers(tmp_path) == [".x.json.part.txt", ".y.json.abc.part", "x.json"]
+
+
+def test_another_writer_at_work_is_left_alone(tmp_path: Path) -> None:
+    with io.atomic(tmp_path / "x.json") as slow:
+        io.save_json(tmp_path / "x.json", 1)
+        slow.write_text("2")
+    assert io.load_json(tmp_path / "x.json") == 2
+    assert leftovers(tmp_path) == ["x.json"]
+
+
 def test_mode_of_a_new_file_follows_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
@@ -178,6 +193,33 @@ def test_json_round_trip_is_sorted_and_refuses_nan(tmp_path: Path) -> None:
 def test_csv_cells(tmp_path: Path) -> None:
     io.save_csv(tmp_path / "x.csv", ["a", "b"], [(1 / 3, None), (np.float32(0.1), 12345678), ("x,y", True)])
     assert (tmp_path / "x.csv").read_text() == 'a,b\n0.333333,\n0.1,12345678\n"x,y",True\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a,b\n1,\n", (["a", "b"], [["1", ""]])),
+        ('a\r\n"x\ny"\r\n', (["a"], [["x\ny"]])),
+        ("", ([], [])),
+    ],
+)
+def test_csv_comes_back(tmp_path: Path, text: str, found: tuple[list[str], list[list[str]]]) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    assert io.load_csv(tmp_path / "x.csv") == found
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"a,b\n1\n", "line 2 has 1 cells instead of 2"),
+        (b'a\n"1\n', "unexpected end of data"),
+        (b"\xff\n", "can't decode"),
+    ],
+)
+def test_damaged_csv_is_a_user_error(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "x.csv").write_bytes(data)
+    with pytest.raises(UserError, match=rf"not a readable curve \(.*{words}.*make it again"):
+        io.load_csv(tmp_path / "x.csv", "curve")
 
 
 def test_hash_of_array_is_that_of_its_elements_in_c_order() -> None:

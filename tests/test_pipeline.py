@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
 
@@ -18,9 +22,11 @@ from robustgen.pipeline import (
     connect,
     downstream,
     marker,
+    order,
     output_patterns,
     own_programs_first,
     scales,
+    use_hardlink_locks,
     write_markers,
 )
 
@@ -115,13 +121,49 @@ def test_outside_a_repository(tmp_path: Path) -> None:
         ask_dvc(tmp_path)
 
 
-def test_another_process_at_work_is_said(root: Path) -> None:
+@pytest.fixture
+def at_work(root: Path) -> Iterator[dict[str, object]]:
     """DVC's path lock as a running stage of another live process leaves it."""
-    lock = root / ".dvc/tmp/rwlock"
-    path = str(root / "data/quick/a.txt")
-    lock.write_text(f'{{"write": {{"{path}": {{"pid": {os.getppid()}, "cmd": "dvc repro"}}}}}}')
+    process = subprocess.Popen([sys.executable, "-c", "input()", "repro", "make@quick/a"], stdin=subprocess.PIPE)
+    holder: dict[str, object] = {"pid": process.pid, "cmd": "/bin/dvc repro make@quick/a"}
+    (root / ".dvc/tmp/rwlock").write_text(json.dumps({"write": {str(root / "data/quick/a.txt"): holder}}))
+    yield holder
+    process.communicate(b"\n")
+
+
+def test_another_process_at_work_is_said(root: Path, at_work: dict[str, object]) -> None:
     with pytest.raises(UserError, match="another DVC process works here"):
         ask_dvc(root)
+    with pytest.raises(UserError, match="another DVC process works here"):
+        use_hardlink_locks(True, root)
+    assert ask_dvc(root, beside_others=True).stale() == []
+
+
+def test_a_process_id_that_means_another_process_stops_nobody(root: Path, at_work: dict[str, object]) -> None:
+    lock = root / ".dvc/tmp/rwlock"
+    lock.write_text(lock.read_text().replace("repro make@quick/a", "repro make@quick/b"))
+    assert ask_dvc(root).stale() == []
+
+
+def test_locks_of_the_other_kind_are_chosen_for_every_dvc(root: Path) -> None:
+    use_hardlink_locks(False, root)
+    assert not (root / ".dvc/config.local").exists()
+    use_hardlink_locks(True, root)
+    with Repo(str(root)) as repo:
+        assert repo.config["core"]["hardlink_lock"] is True
+    assert ask_dvc(root).stale() == []
+    use_hardlink_locks(False, root)
+    assert ask_dvc(root).stale() == []
+
+
+def test_order_is_what_must_be_made_for_a_stage_before_it(root: Path) -> None:
+    assert order(ask_dvc(root), ["read@quick"]) == []
+    (root / "source.py").write_text("# changed\n")
+    pipeline = ask_dvc(root)
+    assert order(pipeline, ["read@quick"]) == ["make@quick/a", "make@quick/b", "read@quick"]
+    assert order(pipeline, ["make@quick/b", "read@quick"]) == ["make@quick/b", "make@quick/a", "read@quick"]
+    with pytest.raises(UserError, match="runs of read: quick"):
+        order(pipeline, ["read"])
 
 
 @pytest.mark.parametrize(

@@ -134,10 +134,7 @@ def load_arrays(path: PathLike, *names: str) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise UserError(
-            f"{source} is not a readable npz array file ({_words(error)}); delete it and make it again with "
-            f"`snakemake --cores 2 {source}`"
-        ) from error
+        raise unreadable(source, "npz array file", error) from error
     except Exception as error:  # zlib.error and friends: any decoder failure means a damaged file
         raise UserError(f"{source} is corrupted ({_words(error)}); delete it and make it again") from error
 
@@ -268,16 +265,20 @@ def load_csv(path: PathLike, what: str = "table") -> tuple[list[str], list[list[
     """
     source = existing(path, what)
     try:
-        header, *rows = csv.reader(StringIO(_text(source), newline=""), strict=True)
-        wrong = [f"row {i} has {len(row)}" for i, row in enumerate(rows, 1) if len(row) != len(header)]
+        lines = list(csv.reader(StringIO(_text(source), newline=""), strict=True)) or [[]]
+        header, rows = lines[0], lines[1:]
+        wrong = [f"line {i} has {len(row)}" for i, row in enumerate(rows, 2) if len(row) != len(header)]
         if wrong:
             raise ValueError(f"{wrong[0]} cells instead of {len(header)}")
     except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{source} is not a readable {what} ({_words(error)}); delete it and make it again: "
-            f"`snakemake --cores 2 {source}`"
-        ) from error
+        raise unreadable(source, what, error) from error
     return header, rows
+
+
+def unreadable(path: PathLike, what: str, error: Exception) -> UserError:
+    """That a file is not `what` it should be, why, and how to make it again."""
+    how = f"delete it and make it again: `snakemake --cores 2 {path}`"
+    return UserError(f"{path} is not a readable {what} ({_words(error)}); {how}")
 
 
 def save_csv(path: PathLike, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -108,10 +108,11 @@ def _stage_from(record: dict[str, Any]) -> Stage:
     return Stage(**{**record, **lists})
 
 
-def ask_dvc(root: Path | str = ".") -> Pipeline:
+def ask_dvc(root: Path | str = ".", *, beside_others: bool = False) -> Pipeline:
     """The pipeline of the DVC repository at `root`, with DVC's judgement of what is stale.
 
-    Raises UserError where dvc.yaml or a params file does not resolve, or another DVC process holds the locks.
+    Raises UserError where dvc.yaml or a params file does not resolve, or another DVC process holds the locks; with
+    `beside_others` a stage that is being run counts as stale instead.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -119,7 +120,7 @@ def ask_dvc(root: Path | str = ".") -> Pipeline:
 
     try:
         with Repo(os.fspath(root)) as repo:
-            return _resolve(repo)
+            return _resolve(repo, beside_others)
     except LockError as error:
         raise UserError(f"another DVC process works here ({_one_line(error)}); wait until it has ended") from error
     except DvcException as error:
@@ -130,12 +131,14 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".;")
 
 
-def _resolve(repo: Repo) -> Pipeline:
+def _resolve(repo: Repo, beside_others: bool) -> Pipeline:
     found = {stage.name: stage for stage in repo.index.stages if stage.path_in_repo == "dvc.yaml" and "@" in stage.name}
     outputs = {name: _paths(repo, stage.outs) for name, stage in found.items()}
     inputs = connect(outputs, {name: _paths(repo, stage.deps) for name, stage in found.items()})
     with repo.lock:  # `repo.status()` would read and resolve everything a second time
-        stale = downstream(outputs, inputs, [name for name, stage in found.items() if stage.status()])
+        if not beside_others:
+            _check_nobody_writes(Path(repo.tmp_dir, "rwlock"))
+        stale = downstream(outputs, inputs, [name for name, stage in found.items() if _changed(stage)])
     stages = {}
     for name, stage in found.items():
         family, run = name.rsplit("@", 1)
@@ -148,6 +151,62 @@ def _resolve(repo: Repo) -> Pipeline:
             stale=name in stale,
         )
     return Pipeline(patterns=_patterns(Path(repo.root_dir, "dvc.yaml")), stages=stages)
+
+
+def _changed(stage: Any) -> bool:
+    """DVC's judgement of one stage, without DVC's path locks.
+
+    Taking them rewrites a file twice a stage, and drops those of stages that run on another machine, because their
+    process ids mean nothing here.
+    """
+    return bool(type(stage).status.__wrapped__(stage))
+
+
+def _check_nobody_writes(locks: Path) -> None:
+    """Raise DVC's LockError where a process of this machine is running a stage."""
+    from dvc.lock import LockError
+
+    try:
+        held = json.loads(locks.read_text()).get("write", {})
+    except (FileNotFoundError, json.JSONDecodeError):
+        return
+    for path, holder in held.items():
+        if _runs(int(holder["pid"]), str(holder["cmd"])):
+            raise LockError(f"'{path}' is being written by process {holder['pid']}: {holder['cmd']}")
+
+
+def _runs(pid: int, command: str) -> bool:
+    """Whether process `pid` is here and, where that can be seen, was started with the arguments of `command`."""
+    from psutil import AccessDenied, NoSuchProcess, Process  # type: ignore[import-untyped]
+
+    try:
+        return command.partition(" ")[2] in " ".join(Process(pid).cmdline())
+    except AccessDenied:
+        return True
+    except NoSuchProcess:
+        return False
+
+
+def use_hardlink_locks(wanted: bool, root: Path | str = ".") -> None:
+    """Choose between DVC's two kinds of locks for this checkout; `.dvc/config.local` keeps it for every `dvc`.
+
+    The two do not see each other, so this raises UserError where a DVC process of this machine is at work.
+    """
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(os.fspath(root)) as repo:
+            if bool(repo.config["core"].get("hardlink_lock", False)) == wanted:
+                return
+            with repo.lock:
+                _check_nobody_writes(Path(repo.tmp_dir, "rwlock"))
+                with repo.config.edit("local") as local:
+                    local.setdefault("core", {})["hardlink_lock"] = wanted
+            for name in ("lock", "rwlock.lock"):
+                Path(repo.tmp_dir, name).unlink(missing_ok=True)
+    except LockError as error:
+        raise UserError(f"another DVC process works here ({_one_line(error)}); wait until it has ended") from error
 
 
 def _paths(repo: Repo, entries: Iterable[Any]) -> tuple[str, ...]:
@@ -221,6 +280,23 @@ def downstream(
             reached.add(name)
             waiting.extend(reader for path in outputs[name] for reader in readers[path])
     return reached
+
+
+def order(pipeline: Pipeline, targets: Iterable[str]) -> list[str]:
+    """Names of the stale stages that `targets` (stage names) need, themselves included, each after those it reads."""
+    makers = {path: stage for stage in pipeline.stages.values() for path in stage.outputs}
+    done: dict[str, None] = {}
+
+    def visit(stage: Stage) -> None:
+        for path in stage.inputs:
+            if makers[path].name not in done:
+                visit(makers[path])
+        done[stage.name] = None
+
+    for target in targets:
+        family, _, run = target.partition("@")
+        visit(pipeline.stage(family, run))
+    return [name for name in done if pipeline.stages[name].stale]
 
 
 def marker(stage: Stage) -> Path:

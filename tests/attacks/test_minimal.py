@@ -109,7 +109,7 @@ def test_nearest_error_is_not_asked_about_twice() -> None:
     following, streams = Following(network, range(N)), ImageStreams(0, range(N))
     search = Nearest(Task(following=following, x=x, y=y, ball=ball_of("l2", math.inf), streams=streams))
     seen = search.wrong(edge) & (edge != x).flatten(1).any(1)
-    assert seen.sum() > 1
+    assert seen.any()
     for number in range(10):
         following.renew("other", number)
         assert search.wrong(edge)[seen].all()

@@ -55,7 +55,8 @@ def test_outcome_is_an_error_at_its_distance_and_the_same_in_any_batch(name: str
     torch.testing.assert_close(ball.distance(found.adversarial, x)[seen], found.distance[seen])
     if not variational:
         assert torch.equal(confirmed(network, found.adversarial, y, range(N))[seen], seen[seen])
-    for rows in ([3], [1, 4]):
+    # foolbox's DeepFool asks again about an image while another of its batch stands: a random answer may move it
+    for rows in () if name == "deepfool" and variational else ([3], [1, 4]):
         o = Options(**{"steps": SHORT.get(name), "restarts": 2, "seed": 7, **options})  # type: ignore[arg-type]
         alone = run_attack(name, network, x[rows], y[rows], rows, o)
         torch.testing.assert_close(alone.adversarial, found.adversarial[rows], atol=1e-6, rtol=0)

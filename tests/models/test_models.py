@@ -83,8 +83,8 @@ def test_header_that_disagrees_with_the_weights(file: Path, changes: dict[str, A
 def test_header_that_is_no_record(file: Path) -> None:
     tensors, _ = io.load_weights(file)
     io.save_weights(file, tensors, [1, 2])  # type: ignore[arg-type]
-    for arch, message in ((None, "unknown architecture"), ("resnet10", "holds a None, not the resnet10")):
-        with pytest.raises(UserError, match=message):
+    for arch in (None, "resnet10"):
+        with pytest.raises(UserError, match="has no robustgen header, so its architecture is unknown"):
             models.load(file, arch=arch)
 
 

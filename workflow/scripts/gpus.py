@@ -1,7 +1,7 @@
 """One GPU for each job on a machine with several: a small pool of lock files, one a GPU.
 
-The kernel drops a lock with its process, so nothing is left behind by a crash. Under SLURM the scheduler has given the
-job its GPUs already, and CUDA_VISIBLE_DEVICES says which.
+The kernel drops a lock with its process, so nothing is left behind by a crash. SLURM gives a job its GPUs itself; what
+runs inside one job shares those.
 """
 
 from __future__ import annotations
@@ -28,32 +28,33 @@ def visible(environment: Mapping[str, str]) -> list[str]:
     return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def pool(user: int) -> Path:
-    """Folder of the lock files: of this machine and user, for all checkouts."""
-    return Path(tempfile.gettempdir(), f"robustgen-gpus-{user}")
+def pool(environment: Mapping[str, str]) -> Path:
+    """Folder of the lock files: of this machine, user and SLURM job (the same GPU has another number in each job)."""
+    name = ["robustgen-gpus", str(os.getuid()), *filter(None, [environment.get("SLURM_JOB_ID")])]
+    return Path(tempfile.gettempdir(), "-".join(name))
 
 
 @contextmanager
-def assigned(count: int, environment: Mapping[str, str], wait: Callable[[float], None] = time.sleep) -> Iterator[dict]:
+def assigned(
+    count: int, environment: Mapping[str, str], wait: Callable[[float], None] = time.sleep
+) -> Iterator[dict[str, str]]:
     """Environment variables that give a job `count` GPUs of its own, waiting until they are free.
 
-    Nothing is set where the job wants none, where SLURM chose already, or where there are fewer than `count`: the
-    stage then says itself what it misses.
+    Nothing is set where the job wants none, or where there are fewer than `count`: the stage then says what it misses.
     """
-    names = visible(environment) if count and "SLURM_JOB_ID" not in environment else []
+    names = visible(environment) if count else []
     if not count or len(names) < count:
         yield {}
         return
     with ExitStack() as held:
-        while len(free := _take(names, count, held)) < count:
+        while len(free := _take(names, count, pool(environment), held)) < count:
             held.close()
             wait(random.uniform(0.2, 0.6))
         yield {"CUDA_VISIBLE_DEVICES": ",".join(free), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
-def _take(names: list[str], count: int, held: ExitStack) -> list[str]:
+def _take(names: list[str], count: int, folder: Path, held: ExitStack) -> list[str]:
     """Lock up to `count` free GPUs; their names. `held` gives them back."""
-    folder = pool(os.getuid())
     folder.mkdir(mode=0o700, exist_ok=True)
     taken: list[str] = []
     for name in names:

@@ -135,12 +135,12 @@ def pauses() -> Iterator[float]:
 
 
 def running(pid: int, command: str) -> bool:
-    """Whether process `pid` of this machine runs `command`; True where that cannot be told."""
+    """Whether process `pid` of this machine was started with the arguments of `command`; True where unknown."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except FileNotFoundError:
         return not Path("/proc/self").exists()
-    return command in " ".join(words)
+    return command.partition(" ")[2] in " ".join(words)
 
 
 def sources() -> Iterator[Path]:

@@ -96,7 +96,7 @@ def run(options: Options) -> None:
     bound float64 (N,), ε*, NaN where misclassified, and bound_reason (N,), why there is none. labels, indices int64
     (N,), indices being rows of the test split; config, the options as JSON with `trained`, how the model was, and its
     `arch`. Finished parts survive an interruption, and no number depends on the batch or the shard, but the last
-    digit of the boundary attack's.
+    digit of the boundary attack's, and DeepFool's on random inference, which asks on while others of its batch stand.
     """
     points = check(options)
     device = prepare(options)
