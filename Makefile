@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := results
-.PHONY: results test lint format lock clean help setup
+.PHONY: results test test-systems lint format lock clean help setup
 
 results: $(READY) ## compute the quick scale (SCALE=desktop or SCALE=paper for the others) and say where the report is
 	snakemake --cores $(CORES) $(SCALE)
@@ -17,6 +17,11 @@ results: $(READY) ## compute the quick scale (SCALE=desktop or SCALE=paper for t
 
 test: $(READY) ## run the tests, with line coverage
 	python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-fail-under=90
+
+test-systems: $(READY) ## test on a real SLURM, sshd and S3 server, and interrupt things (Debian, root; FAULT_TRIALS=54 for more)
+	tests/cluster/slurm.sh install
+	tests/remote/install.sh
+	python -m pytest -m "cluster or remote or faults" -n 3 --dist loadfile tests/cluster tests/remote tests/faults
 
 lint: $(READY) ## check format, style, types and the workflow
 	ruff format --check .

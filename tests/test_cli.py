@@ -83,9 +83,9 @@ def test_user_errors_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["summary", "--scale", "none"]) == 1
+    assert cli.main(["summary", "--scale", "quick"]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("error: results/none holds no results")
+    assert captured.err.startswith("error: results/quick holds no results")
     assert captured.err.count("\n") == 1
     assert captured.out == ""
 

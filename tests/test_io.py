@@ -62,6 +62,14 @@ def test_damaged_npz_is_a_user_error(tmp_path: Path, damage: str) -> None:
         io.load_arrays(path)
 
 
+def test_arrays_without_elements_come_back(tmp_path: Path) -> None:
+    empty = {"rows": np.zeros((0, 3, 1024, 1024)), "columns": np.zeros((5, 0)), "words": np.array([], str)}
+    io.save_arrays(tmp_path / "x.npz", empty | {"word": np.array([""])})
+    loaded = io.load_arrays(tmp_path / "x.npz")
+    assert {name: loaded[name].shape for name in empty} == {name: array.shape for name, array in empty.items()}
+    assert loaded["word"].tolist() == [""]
+
+
 class Trap:
     """Unpickling it leaves a file behind."""
 

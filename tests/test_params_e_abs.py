@@ -26,13 +26,21 @@ E_ABS = [
 MODELS_OF_E_ABS = {"cnn", "adv_linf", "adv_l2", "abs", "e_abs"}
 
 
+NO_STUDIES = ("dataset", "natural", "labels")  # what in a section names none, or a folder of them
+
+
 @pytest.mark.parametrize(("scale", "sections", "content"), E_ABS)
 def test_the_studies_are_the_runs_of_the_file(scale: str, sections: dict[str, Any], content: dict[str, Any]) -> None:
     runs = {SHARD.sub(r"\1", run) for run in content["attack-synthesis"]}
-    values = [
-        value for section in sections.values() for key, value in section.items() if key not in ("dataset", "labels")
-    ]
+    values = [value for section in sections.values() for key, value in section.items() if key not in NO_STUDIES]
     wanted = {name for value in values for name in ([value] if isinstance(value, str) else value)}
+    wanted |= {
+        f"{section['natural']}/{name.rpartition('/')[2]}"
+        for section in sections.values()
+        if "natural" in section
+        for key, name in section.items()
+        if key not in NO_STUDIES
+    }
     assert {f"{scale}/e-abs/{name}" for name in wanted} == runs
     choices = sections.get("sensitivity", {"studies": [], "labels": []})
     assert len(choices["studies"]) == len(choices["labels"])

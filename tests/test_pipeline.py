@@ -26,6 +26,7 @@ from robustgen.pipeline import (
     output_patterns,
     own_programs_first,
     scales,
+    switched_off,
     use_hardlink_locks,
     write_markers,
 )
@@ -108,6 +109,26 @@ def test_saved_and_loaded_it_is_the_same(root: Path, tmp_path: Path) -> None:
 def test_unknown_stage_is_named_with_the_known_ones(root: Path) -> None:
     with pytest.raises(UserError, match=r"make@quick/c .* quick/a, quick/b"):
         ask_dvc(root).stage("make", "quick/c")
+
+
+def test_unknown_family_is_named_with_the_known_ones(root: Path) -> None:
+    with pytest.raises(UserError, match="no stage family 'nope'; known are make, read"):
+        ask_dvc(root).stage("nope", "quick")
+
+
+def test_a_stage_that_is_off_is_told_with_the_way_to_switch_it_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "params/paper").mkdir(parents=True)
+    for name in ("adp", "gat"):
+        (root / f"params/paper/{name}.yaml").write_text("{}\n")
+    pipeline = ask_dvc(root)
+    said = r"no stage read@paper is .*; runs of read: quick; `robustgen scale paper SLUG on` .* SLUG being adp, gat$"
+    with pytest.raises(UserError, match=said):
+        pipeline.stage("read", "paper")
+    (root / "dvc.yaml").write_text(f"vars: [params/paper/adp.yaml]\n{DEFINITION}")
+    assert switched_off("paper") == ["gat"]
+    with pytest.raises(UserError, match=r"runs of make: quick/a, quick/b$"):
+        pipeline.stage("make", "quick/c")
 
 
 def test_a_missing_section_of_the_params_file_is_named(root: Path) -> None:

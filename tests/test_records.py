@@ -47,6 +47,20 @@ def test_record_that_cannot_be_written_is_a_warning(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err.startswith("warning: cannot write")
 
 
+def test_record_that_cannot_be_made_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> str:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=fail)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    with records.recorded("fetch", [], "x"):
+        pass
+    assert capsys.readouterr().err == "warning: no record of x: RuntimeError: CUDA error: unspecified launch failure\n"
+    assert not records.record_path("x").exists()
+
+
 def test_outputs_have_records_of_their_own() -> None:
     assert records.record_path("a") != records.record_path("b")
     assert records.record_path(Path("a")) == records.record_path("a")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from robustgen.errors import UserError
+from robustgen.lifeline import end_with_dvc, leave_tidily
 
 STAGES = {
     "fetch": "read a data set, split it, write it as arrays",
@@ -43,6 +44,7 @@ STAGES = {
 }
 TOOLS = {
     "datasets": "list the data sets: known, present, where each would come from",
+    "models": "list the published models: size, accuracy, licence of the data, where each is",
     "scale": "switch a paper on or off at the scale desktop or paper",
     "summary": "print a scale's headline numbers and where its report is",
 }
@@ -68,6 +70,10 @@ def usage() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status: 0 done, 1 something the user can mend, 2 unknown command or option."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # in a process of its own
+        leave_tidily()
+        if "DVC_STAGE" in os.environ:  # started by DVC, whose end a stage must not outlive
+            end_with_dvc()
     try:
         return dispatch(args)
     except BrokenPipeError:  # the reader of our output (`head`, `less`) has left

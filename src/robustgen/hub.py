@@ -7,6 +7,7 @@ A model's name is its path below models/ without the suffix: models/quick/e-abs/
 from __future__ import annotations
 
 import difflib
+import errno
 import hashlib
 import tempfile
 from collections.abc import Mapping
@@ -45,8 +46,9 @@ def load(name: str, device: str | torch.device = "cpu", root: PathLike | None = 
     What is neither below models/ nor in DVC's cache is brought from DVC's remote into the cache. `name` may be short
     (see `resolve`), `root` is the repository (see `find_root`).
 
-    Raises UserError where there is no such model, or more than one, where none of these places has it, and where what
-    they have is not what dvc.lock records: that is not loaded.
+    The model raises UserError for images of another shape than it was made for. So does `load` where there is no such
+    model, or more than one, where none of these places has it, and where what they have is not what dvc.lock records:
+    that is not loaded.
     """
     import torch
 
@@ -62,7 +64,30 @@ def load(name: str, device: str | torch.device = "cpu", root: PathLike | None = 
     if "snapshots" in header:
         raise UserError(f"{name} holds snapshots along a training; read them with load_snapshots({str(path)!r})")
     network = models.load(path, device)
-    return _classifier(name, network, header) if header["architecture"] == "aae" else network
+    found = _classifier(name, network, header) if header["architecture"] == "aae" else network
+    _check_inputs(name, found, header["parameters"])
+    return found
+
+
+def _check_inputs(name: str, network: nn.Module, parameters: Mapping[str, Any]) -> None:
+    """Let a network of images say what it takes where it is given something else."""
+    from robustgen.data.images import check_form
+
+    options = parameters.get("member", parameters)  # of detectors
+    if not {"channels", "size"} <= options.keys():
+        return
+    channels, size = options["channels"], options["size"]
+
+    def check(_: nn.Module, arguments: tuple[Any, ...]) -> None:
+        if not arguments:  # given by name
+            return
+        try:
+            check_form(arguments[0], channels, size)
+        except UserError as error:
+            wanted = f"(N, {channels}, {size}, {size})"
+            raise UserError(f"{name} takes images {wanted} of floating point in [0, 1], not these: {error}") from error
+
+    network.register_forward_pre_hook(check)
 
 
 def _classifier(name: str, network: nn.Module, header: Mapping[str, Any]) -> nn.Module:
@@ -85,7 +110,7 @@ def locate(name: str, root: PathLike | None = None) -> Path:
         if reason := damage(path, model):
             raise UserError(
                 f"{path} is not the {model.name} that {LOCK} records: {reason}; `dvc checkout --force {model.path}` "
-                "brings that back, robustgen.models.load reads any file"
+                f"or `dvc pull --force {model.path}` brings that back, robustgen.models.load reads any file"
             )
         return path
     with opened(home) as repo:
@@ -116,12 +141,33 @@ def recorded_stages(root: Path) -> dict[str, Any]:
     try:
         content = yaml.load((root / LOCK).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         stages = content["stages"]
-        return {name: stages[name] for name in stages}
+        found = {name: stages[name] for name in stages}
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{root / LOCK} cannot be read ({' '.join(str(error).split())}); resolve a merge's conflict, or bring it "
-            f"back with `git checkout {LOCK}`"
-        ) from error
+        raise _damaged(root, " ".join(str(error).split())) from error
+    for name, stage in found.items():
+        if reason := _wrong(stage):
+            raise _damaged(root, f"stage {name} {reason}")
+    return found
+
+
+def _wrong(stage: Any) -> str | None:
+    """What is not as DVC records a stage, None where nothing is."""
+    if not isinstance(stage, dict):
+        return "is no mapping"
+    for kind in ("deps", "outs"):
+        entries = stage.get(kind, [])
+        if not isinstance(entries, list):
+            return f"has {kind} that are no list"
+        if not all(isinstance(entry, dict) and isinstance(entry.get("path"), str) for entry in entries):
+            return f"has one of its {kind} without a path"
+    return None
+
+
+def _damaged(root: Path, reason: str) -> UserError:
+    return UserError(
+        f"{root / LOCK} cannot be read ({reason}); resolve a merge's conflict, or bring it back with "
+        f"`git checkout {LOCK}`"
+    )
 
 
 def published(root: Path) -> dict[str, Published]:
@@ -131,6 +177,8 @@ def published(root: Path) -> dict[str, Published]:
         for out in entry.get("outs", ()):
             path = out["path"]
             if path.startswith(f"{FOLDER}/") and path.endswith(SUFFIX) and "md5" in out:
+                if not (isinstance(out["md5"], str) and isinstance(out.get("size"), int)):
+                    raise _damaged(root, f"stage {stage} has no MD5 and size of {path}")
                 name = path.removeprefix(f"{FOLDER}/").removesuffix(SUFFIX)
                 found.append(Published(name=name, path=path, md5=out["md5"], size=out["size"], stage=stage))
     return {model.name: model for model in sorted(found, key=lambda model: model.name)}
@@ -194,29 +242,65 @@ def words(error: BaseException) -> str:
 
 def _bring(repo: Repo, model: Published) -> None:
     """Have the remote's copy of `model` in the cache; UserError where it has none, or a damaged one."""
-    how = f"set the remote up (`dvc remote list`), or make the file: `snakemake --cores 2 {model.path}`"
-    with tempfile.TemporaryDirectory(prefix="robustgen-") as folder:
+    cache = repo.cache.local
+    with _folder(cache) as folder:
         copy = Path(folder, "model")
-        try:
-            remote = repo.cloud.get_remote_odb(command="pull")
-            source = remote.oid_to_path(model.md5)
-            place = remote.fs.unstrip_protocol(source)
-            remote.fs.get_file(source, str(copy))
-        except FileNotFoundError as error:
-            raise UserError(
-                f"{model.path} is not here, not in the cache and not in the remote ({place}); `dvc push {model.path}` "
-                f"where it was made, or make it here: `snakemake --cores 2 {model.path}`"
-            ) from error
-        except Exception as error:  # every kind of remote has errors of its own
-            raise UserError(
-                f"{model.path} is not here nor in the cache, and the remote does not answer: {words(error)}; {how}"
-            ) from error
+        place = _fetch(repo, model, copy)
         if reason := damage(copy, model):
             raise UserError(
                 f"the remote's copy of {model.path} is damaged and was not loaded: {reason}; delete {place} and "
                 f"`dvc push {model.path}` where the file is whole"
             )
-        _keep(repo.cache.local, copy, model)
+        _keep(cache, copy, model)
+
+
+def _folder(cache: HashFileDB) -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder beside the cache's objects: the file system that has to have room for one more anyway."""
+    place = Path(cache.path).parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=".robustgen-", dir=place)
+    except OSError as error:
+        raise _unwritable(cache, error) from error
+
+
+def _fetch(repo: Repo, model: Published, copy: Path) -> str:
+    """Have the remote's copy of `model` at the path `copy`; where the remote keeps it. UserError where that fails."""
+    try:
+        remote = repo.cloud.get_remote_odb(command="pull")
+        source = remote.oid_to_path(model.md5)
+        place: str = remote.fs.unstrip_protocol(source)
+        fetch = remote.fs.fs.get_file  # connects, where the remote is a server: a key file that is missing shows here
+    except Exception as error:  # every kind of remote has errors of its own
+        raise _silent(repo, model, error) from error
+    try:
+        fetch(source, str(copy))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{model.path} is not here, not in the cache and not in the remote ({place}); `dvc push {model.path}` "
+            f"where it was made, or make it here: {_making(repo, model)}"
+        ) from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _unwritable(repo.cache.local, error) from error
+        raise _silent(repo, model, error) from error
+    return place
+
+
+def _making(repo: Repo, model: Published) -> str:
+    """How a model is made, in words: first its scale may have to be switched on."""
+    from robustgen.pipeline import way_on
+
+    command = f"`snakemake --cores 2 {model.path}`"
+    way = way_on(model.name.partition("/")[0], repo.root_dir)
+    return f"{command}, where its paper is on at its scale ({way})" if way else command
+
+
+def _silent(repo: Repo, model: Published, error: Exception) -> UserError:
+    return UserError(
+        f"{model.path} is not here nor in the cache, and the remote does not answer: {words(error)}; set the remote up "
+        f"(`dvc remote list`), or make the file: {_making(repo, model)}"
+    )
 
 
 def _keep(cache: HashFileDB, copy: Path, model: Published) -> None:
@@ -226,7 +310,11 @@ def _keep(cache: HashFileDB, copy: Path, model: Published) -> None:
             cache.delete(model.md5)
         cache.add(str(copy), cache.fs, model.md5)
     except OSError as error:
-        raise UserError(
-            f"DVC's cache {cache.path} cannot be written: {words(error)}; check its permissions and free space, or "
-            "choose another with `dvc cache dir --local PATH`"
-        ) from error
+        raise _unwritable(cache, error) from error
+
+
+def _unwritable(cache: HashFileDB, error: OSError) -> UserError:
+    return UserError(
+        f"DVC's cache {cache.path} cannot be written: {words(error)}; check its permissions and free space, or "
+        "choose another with `dvc cache dir --local PATH`"
+    )

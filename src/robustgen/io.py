@@ -15,7 +15,7 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from io import StringIO
@@ -34,6 +34,7 @@ PathLike = str | os.PathLike[str]
 PART = ".part"  # how the name of a file ends that is still being written; it begins with a dot
 UNPACKED = 64 * 2**20  # bytes any npz may unpack to; ours are seldom larger
 RATIO = 100  # and how many times its own size a larger one may; what the pipeline writes stays below 20
+EMPTY = 2**22  # the product of the other lengths of an array without elements; whoever reads it may loop over them
 WEIGHTS_HEADER = 16 * 2**20  # bytes of a safetensors header; ours hold a few hundred names and a training curve
 TEXT = 16 * 2**20  # bytes of a JSON or CSV file, each of which may cost some thirty bytes of memory
 # As numpy writes it for arrays of numbers or words; it evaluates the header as Python, so nothing else gets there.
@@ -168,11 +169,24 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if start[:8] != b"\x93NUMPY\x01\x00" or header is None:
             raise ValueError(f"member {info.filename} is not an array of numbers or words; pickles are never loaded")
         shape = [int(n) for n in header["shape"].split(b",") if n.strip()]
-        length = len(start) + len(header[0]) + math.prod(shape) * np.dtype(header["dtype"].decode()).itemsize
+        dtype = np.dtype(header["dtype"].decode())
+        length = len(start) + len(header[0]) + math.prod(shape) * dtype.itemsize
         if length != info.file_size:
             raise ValueError(f"member {info.filename} of {info.file_size} bytes declares an array of {length}")
+        if not _sensible(shape, dtype.itemsize):
+            raise ValueError(f"member {info.filename} declares an array of shape {tuple(shape)} that takes no bytes")
         file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _sensible(shape: Sequence[int], itemsize: int) -> bool:
+    """Whether the length of its data, if that is 0, bounds an array: not words without letters, nor a long empty side.
+
+    numpy itself gives empty words one letter.
+    """
+    if math.prod(shape):
+        return itemsize > 0
+    return math.prod(n for n in shape if n) <= EMPTY
 
 
 def save_weights(path: PathLike, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -74,12 +75,17 @@ class Pipeline:
         return sorted(stage.run for stage in self.stages.values() if stage.family == family)
 
     def stage(self, family: str, run: str) -> Stage:
-        """One stage; UserError where it is not switched on."""
+        """One stage; UserError where there is no such family, and where the stage is not switched on."""
         name = f"{family}@{run}"
-        if name not in self.stages:
-            known = ", ".join(self.runs(family)) or "none"
-            raise UserError(f"no stage {name} is switched on; runs of {family}: {known}")
-        return self.stages[name]
+        if name in self.stages:
+            return self.stages[name]
+        runs = self.runs(family)
+        if not runs and family not in self.patterns:
+            raise UserError(f"no stage family {family!r}; known are {', '.join(sorted(self.patterns)) or 'none'}")
+        way = way_on(run.partition("/")[0])
+        raise UserError(
+            f"no stage {name} is switched on; runs of {family}: {', '.join(runs) or 'none'}{way and f'; {way}'}"
+        )
 
     def stale(self) -> list[str]:
         """Names of the stages that are stale or depend on a stale one, sorted."""
@@ -98,14 +104,9 @@ class Pipeline:
             content = json.loads(path.read_text())
         except FileNotFoundError:
             raise UserError(f"{path} is missing; start Snakemake in the repository's root, it writes it") from None
-        stages = [_stage_from(record) for record in content["stages"]]
+        stages = [Stage(**one | {key: tuple(one[key]) for key in ("inputs", "outputs")}) for one in content["stages"]]
         patterns = {family: tuple(outputs) for family, outputs in content["patterns"].items()}
         return cls(patterns=patterns, stages={stage.name: stage for stage in stages})
-
-
-def _stage_from(record: dict[str, Any]) -> Stage:
-    lists = {key: tuple(record[key]) for key in ("inputs", "outputs")}
-    return Stage(**{**record, **lists})
 
 
 def ask_dvc(root: Path | str = ".", *, beside_others: bool = False) -> Pipeline:
@@ -124,7 +125,16 @@ def ask_dvc(root: Path | str = ".", *, beside_others: bool = False) -> Pipeline:
     except LockError as error:
         raise UserError(f"another DVC process works here ({_one_line(error)}); wait until it has ended") from error
     except DvcException as error:
-        raise UserError(f"DVC cannot read the pipeline: {_one_line(error)}; see `dvc status`") from error
+        raise UserError(f"DVC cannot read the pipeline: {_one_line(error)}; {_way_out(error)}") from error
+
+
+def _way_out(error: Exception) -> str:
+    if "'dvc.lock'" not in str(error):
+        return "see `dvc status`"
+    return (
+        "after a merge take either side, `git checkout --ours dvc.lock`, else the last commit's, "
+        "`git checkout dvc.lock`; what had been computed comes back from the cache"
+    )
 
 
 def _one_line(error: Exception) -> str:
@@ -214,12 +224,17 @@ def _paths(repo: Repo, entries: Iterable[Any]) -> tuple[str, ...]:
     return tuple(Path(os.path.relpath(entry.fs_path, repo.root_dir)).as_posix() for entry in entries)
 
 
-def _patterns(definition: Path) -> dict[str, tuple[str, ...]]:
+def _definition(file: Path) -> dict[str, Any]:
     import yaml
 
     fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with definition.open() as file:
-        families = yaml.load(file, fast).get("stages", {})
+    with file.open() as content:
+        found: dict[str, Any] = yaml.load(content, fast)
+    return found
+
+
+def _patterns(definition: Path) -> dict[str, tuple[str, ...]]:
+    families = _definition(definition).get("stages", {})
     return {family: output_patterns(family, entry["do"]) for family, entry in families.items() if "do" in entry}
 
 
@@ -310,11 +325,24 @@ def write_markers(pipeline: Pipeline) -> None:
     The content is the time, because Snakemake compares small inputs by content and overlooks a mere touch. Markers of
     fresh stages stay: nothing refers to them, and a second Snakemake (a dry run) must not remove those of the first.
     """
+    present(path for stage in pipeline.stages.values() for path in stage.outputs)
     now = str(time.time_ns())
     for name in pipeline.stale():
         path = marker(pipeline.stages[name])
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(now)
+
+
+def present(paths: Iterable[str]) -> None:
+    """Date files from the future, by a clock that was ahead, to now.
+
+    Snakemake would take them for newer than any marker, and what is made from them for older than its inputs.
+    """
+    now = time.time_ns()
+    for path in paths:
+        with suppress(OSError):
+            if Path(path).stat().st_mtime_ns > now:
+                os.utime(path, ns=(now, now))
 
 
 def own_programs_first() -> None:
@@ -330,3 +358,23 @@ def scales(root: Path | str = ".") -> dict[str, list[str]]:
     for path in sorted(Path(root, "params").glob("*/*.yaml")):
         known.setdefault(path.parent.name, []).append(path.stem)
     return known
+
+
+def check_scale(scale: str, root: Path | str = ".") -> None:
+    """Raise UserError for a scale that is neither `quick` nor a folder of params/."""
+    known = ("quick", *scales(root))
+    if scale not in known:
+        raise UserError(f"unknown scale {scale!r}; known: {', '.join(known)}")
+
+
+def switched_off(scale: str, root: Path | str = ".") -> list[str]:
+    """The papers that have a params file for `scale` which the `vars` of dvc.yaml do not list."""
+    definition = Path(root, "dvc.yaml")
+    listed = _definition(definition).get("vars", []) if definition.is_file() else []
+    return [slug for slug in scales(root).get(scale, []) if f"params/{scale}/{slug}.yaml" not in listed]
+
+
+def way_on(scale: str, root: Path | str = ".") -> str:
+    """How papers that are off at `scale` are switched on, as a part of a sentence; "" where none is off."""
+    off = switched_off(scale, root)
+    return f"`robustgen scale {scale} SLUG on` switches a paper on, SLUG being {', '.join(off)}" if off else ""

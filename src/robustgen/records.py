@@ -29,25 +29,27 @@ def record_path(out: PathLike) -> Path:
 
 @contextmanager
 def recorded(family: str, args: Sequence[str], out: PathLike) -> Iterator[None]:
-    """Time what runs inside and write its record on success. A record that cannot be written loses nothing else."""
+    """Time what runs inside and write its record on success. A record that cannot be made loses nothing else."""
     started, wall, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
     yield
-    record = {
-        "family": family,
-        "out": os.fspath(out),
-        "command": ["robustgen", family, *args],
-        "shell": shlex.join(["robustgen", family, *args]),
-        "started": started.isoformat(timespec="seconds"),
-        "wall_seconds": round(time.monotonic() - wall, 2),
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "machine": machine(),
-        "versions": {"python": platform.python_version(), **versions("torch", "torchvision", "robustgen")},
-    }
     try:
+        record = {
+            "family": family,
+            "out": os.fspath(out),
+            "command": ["robustgen", family, *args],
+            "shell": shlex.join(["robustgen", family, *args]),
+            "started": started.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.monotonic() - wall, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "machine": machine(),
+            "versions": {"python": platform.python_version(), **versions("torch", "torchvision", "robustgen")},
+        }
         save_json(record_path(out), record)
     except UserError as error:
         print(f"warning: {error}", file=sys.stderr)
+    except Exception as error:  # the outputs are done: a GPU that no longer answers, say, must not fail the stage
+        print(f"warning: no record of {os.fspath(out)}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def machine() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from robustgen.attacks.following import Following, Synthesis
 from robustgen.defenses.e_abs import AnalysisBySynthesis
 from robustgen.defenses.e_abs import Options as Inference
+from robustgen.errors import UserError
 from robustgen.seeding import ImageStreams
 
 from .planes import Decoders, Linear, N, images, synthesis
@@ -52,7 +53,7 @@ def test_following_goes_on_and_begins_anew() -> None:
     for image in (x, x + 0.01):
         always(image)
     assert calls == [(True, None)] * 2
-    with pytest.raises(ValueError, match="2 images for an attacker of 5"):
+    with pytest.raises(UserError, match="2 images, but 5 indices; give one for each"):
         following(x[:2])
 
 

@@ -30,7 +30,7 @@ def attack(name: str, defense: nn.Module, **options: Any) -> EotAttack:
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.1), ("l2", 0.6)])
 def test_images_stay_in_ball_and_box(noisy: Scored, images: Pair, name: str, norm: str, eps: float) -> None:
     x, y = images
-    for radius in (eps / 4, 20 * eps):
+    for radius in (eps / 4, 10 * eps):
         tried = attack(name, noisy, eps=radius, norm=norm)
         found = torch.from_numpy(tried.evaluate(x, y).adversarial)
         assert float(tried.ball.distance(found, x).max()) <= radius + 1e-6

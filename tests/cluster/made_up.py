@@ -24,6 +24,13 @@ exec(pathlib.Path("meanwhile").read_text())
 pathlib.Path("out").mkdir(exist_ok=True)
 pathlib.Path("out", name + ".txt").write_text(name * 1000)
 """
+# What a stage may do meanwhile: note when it began and ended, with its GPU.
+USES = """
+begun = time.time()
+time.sleep(1)
+with open("uses.log", "a") as log:
+    log.write(" ".join([os.environ["CUDA_VISIBLE_DEVICES"], str(begun), str(time.time())]) + chr(10))
+"""
 DEFINITION = {
     "stages": {
         "work": {
@@ -124,3 +131,12 @@ def until(happened: Callable[[], bool], seconds: float = 120) -> None:
     while not happened():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+def uses(project: Project) -> list[tuple[str, float, float]]:
+    lines = [line.split() for line in (project.root / "uses.log").read_text().splitlines()]
+    return [(gpu, float(begun), float(ended)) for gpu, begun, ended in lines]
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    return max(sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans)

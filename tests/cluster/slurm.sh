@@ -4,7 +4,8 @@
 #   slurm.sh start DIR   everything it keeps lies in DIR; then `export SLURM_CONF=DIR/slurm.conf`
 #   slurm.sh stop DIR    ends what `start` started, nothing else
 # Each node lives in its own process and host name space, as a machine does: a process of one cannot see those of the
-# other; and it finds its configuration where a node has it, in /etc/slurm. Settings: NODES, CPUS and GPUS (made of /dev/null) a node, MEMORY in MB a node.
+# other; and it finds its configuration where a node has it, in /etc/slurm. Settings: NODES; and for each node CPUS, GPUS
+# (made of /dev/null) and MEMORY in MB.
 set -euo pipefail
 NODES=${NODES:-2} CPUS=${CPUS:-4} GPUS=${GPUS:-2} MEMORY=${MEMORY:-64000}
 

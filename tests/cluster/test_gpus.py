@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from ..workflow.conftest import ROOT, Project
-from .made_up import add_snakefile, begin, finish, made_up, names, repro
+from ..workflow.conftest import ROOT
+from .made_up import USES, add_snakefile, begin, finish, made_up, most_at_once, names, repro, until, uses
 
 sys.path.append(str(ROOT / "workflow/scripts"))
 from gpus import assigned, pool, visible
 
 pytestmark = pytest.mark.cluster
 
-# Notes when it began and ended, with its GPU.
-USES = """
-begun = time.time()
-time.sleep(1)
-with open("uses.log", "a") as log:
-    log.write(" ".join([os.environ["CUDA_VISIBLE_DEVICES"], str(begun), str(time.time())]) + chr(10))
-"""
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
-
-
-def uses(project: Project) -> list[tuple[str, float, float]]:
-    lines = [line.split() for line in (project.root / "uses.log").read_text().splitlines()]
-    return [(gpu, float(begun), float(ended)) for gpu, begun, ended in lines]
-
-
-def most_at_once(spans: list[tuple[float, float]]) -> int:
-    return max(sum(begun <= moment < ended for begun, ended in spans) for moment, _ in spans)
 
 
 def test_jobs_share_out_the_gpus(tmp_path: Path) -> None:
@@ -57,8 +39,7 @@ def test_a_killed_job_gives_its_gpu_back(tmp_path: Path) -> None:
     project = made_up(tmp_path / "project", 2, meanwhile="time.sleep(0 if sys.argv[1] == 's01' else 600)")
     env = {"CUDA_VISIBLE_DEVICES": "5", "TMPDIR": str(tmp_path)}
     first = repro(project, "work@s00", gpus=1, **env)
-    while not (project.root / "calls.log").exists():
-        time.sleep(0.1)
+    until((project.root / "calls.log").exists)
     second = repro(project, "work@s01", gpus=1, **env)
     first.kill()
     first.communicate()

@@ -13,7 +13,7 @@ from ..workflow.conftest import ROOT
 
 sys.path.append(str(ROOT / "workflow/scripts"))
 import lease as module
-from lease import LIFETIME, Holder, Lease, myself, written
+from lease import LIFETIME, Holder, Lease, myself, started, written
 
 pytestmark = pytest.mark.cluster
 
@@ -79,6 +79,64 @@ def test_another_machines_lease_holds_while_it_is_fresh(tmp_path: Path) -> None:
 def test_a_dead_process_of_this_machine_holds_nothing(tmp_path: Path, change: dict[str, object]) -> None:
     (tmp_path / "lease").write_text("\t".join(map(str, myself()._replace(**change))))  # type: ignore[arg-type]
     assert Lease(tmp_path / "lease").take() is None
+
+
+def test_an_ended_process_that_nobody_has_waited_for_holds_nothing(tmp_path: Path) -> None:
+    """As in a container whose first process is no init: what was killed there stays in the list of processes."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = myself()._replace(pid=process.pid, started=started(process.pid) or "")
+    (tmp_path / "lease").write_text("\t".join(map(str, holder)))
+    assert Lease(tmp_path / "lease").take() == holder
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # has ended, and is not fetched
+    assert Path(f"/proc/{process.pid}").exists()
+    assert Lease(tmp_path / "lease").take() is None
+    process.communicate()
+
+
+def test_a_process_that_cannot_be_seen_holds_what_it_refreshes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where /proc hides other users' processes."""
+    monkeypatch.setattr(module, "started", lambda pid: "")
+    holder = myself()._replace(pid=1, started="345")
+    lease = Lease(tmp_path / "lease")
+    lease.path.write_text("\t".join(map(str, holder)))
+    assert lease.take() == holder
+    old = lease.path.stat().st_mtime - LIFETIME - 1
+    os.utime(lease.path, (old, old))
+    assert lease.take() is None
+
+
+def test_who_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert started(os.getpid())
+    assert started(2**22 + 1) is None
+    monkeypatch.setattr(module, "exists", lambda pid: True)
+    assert started(2**22 + 1) == ""
+
+
+def test_a_void_lease_is_not_removed_once_another_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    first, second, third = (Lease(tmp_path / "lease") for _ in range(3))
+    void = myself()._replace(pid=2**22 + 1)
+    first.path.write_text("\t".join(map(str, void)))
+    removal = tmp_path / ".lease.removal"
+    removal.touch()  # another process is about to remove it
+    assert first.take() is not None
+    assert written(first.path) == void
+    old = removal.stat().st_mtime - module.REMOVAL - 1
+    os.utime(removal, (old, old))  # but was killed
+    assert second.take() is None
+    first._remove(void)  # what it had read before
+    assert third.take() == second.me
+    assert [path.name for path in tmp_path.iterdir()] == ["lease"]
+
+
+def test_everybody_may_read_a_lease(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert Lease(tmp_path / "lease").take() is None
+    finally:
+        os.umask(before)
+    assert (tmp_path / "lease").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_file_that_its_writer_never_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

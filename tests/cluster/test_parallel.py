@@ -17,11 +17,12 @@ from .made_up import begin, finish, log_of, made_up, names, recorded, repro, unt
 
 __all__ = ["empty"]
 
+pytestmark = pytest.mark.cluster
+
 CLEAN = "Data and pipelines are up to date"
 HELD = 'while not os.path.exists("go"): time.sleep(0.05)'
 
 
-@pytest.mark.cluster
 @pytest.mark.parametrize("hardlink", [False, True], ids=["flock", "hardlink"])
 def test_sixty_four_stages_at_once(tmp_path: Path, hardlink: bool) -> None:
     project = made_up(tmp_path / "project", 64, hardlink=hardlink)
@@ -32,7 +33,6 @@ def test_sixty_four_stages_at_once(tmp_path: Path, hardlink: bool) -> None:
     assert not list((project.root / ".cache/workflow/leases").iterdir())
 
 
-@pytest.mark.cluster
 def test_whole_workflow_on_sixty_four_cores(empty: Project, tmp_path: Path) -> None:
     project = empty.copy(tmp_path / "repository")
     shown = project.run("snakemake", "--cores", "64")
@@ -40,6 +40,20 @@ def test_whole_workflow_on_sixty_four_cores(empty: Project, tmp_path: Path) -> N
     assert len(calls) == len(set(calls)) > 20
     assert "Error" not in shown
     assert CLEAN in project.run("dvc", "status")
+
+
+def test_two_snakemakes_at_once(empty: Project, tmp_path: Path) -> None:
+    """Neither has a lock on the folder (see profiles/default): one may be told to wait, no stage is made twice."""
+    project = empty.copy(tmp_path / "repository")
+    command = ("snakemake", "--cores", "2", "results/quick/robust-generative/table1.csv")
+    both = [begin(project, *command) for _ in range(2)]
+    said = [process.communicate(timeout=600)[0] for process in both]
+    for process, words in zip(both, said, strict=True):
+        assert process.returncode == 0 or "another DVC process works here" in words, words
+    assert min(process.returncode for process in both) == 0
+    calls = project.calls()
+    assert len(calls) == len(set(calls)) > 3
+    assert "Nothing to be done" in project.run(*command)
 
 
 def test_one_stage_asked_for_by_many_is_made_once(tmp_path: Path) -> None:
@@ -166,3 +180,24 @@ def test_chains_that_share_stages(tmp_path: Path, hardlink: bool) -> None:
     assert recorded(project) == {"work@s00", "work@s01", "sum@a", "sum@b", "sum@c"}
     assert CLEAN in project.run("dvc", "status")
     assert subprocess.run([*chain, "sum@z"], cwd=project.root, env=project.env, check=False).returncode == 1
+
+
+@pytest.mark.parametrize("hardlink", [False, True], ids=["flock", "hardlink"])
+def test_plain_dvc_at_once(tmp_path: Path, hardlink: bool) -> None:
+    """Several `dvc --wait-for-lock repro` get along on one machine as long as no two need the same stale stage: the
+    second is told so and ends, with either kind of lock. That is what chain.py is for."""
+    project = made_up(tmp_path / "project", 3, hardlink=hardlink, meanwhile=HELD)
+    plain = ["dvc", "--wait-for-lock", "repro"]
+    processes = [begin(project, *plain, f"work@{name}") for name in names(3)]
+    until(lambda: (project.root / "calls.log").exists() and len(begun(project)) == 3)
+    assert "is busy" in project.run(*plain, "work@s01", ok=False)
+    (project.root / "go").touch()
+    finish(processes)
+    assert sorted(begun(project)) == names(3)
+    assert recorded(project) == {f"work@{name}" for name in names(3)}
+    assert CLEAN in project.run("dvc", "status")
+
+
+def begun(project: Project) -> list[str]:
+    """The stages whose commands have begun, in order."""
+    return [line.split()[0] for line in (project.root / "calls.log").read_text().splitlines()]

@@ -12,7 +12,7 @@ import yaml
 
 from ..workflow.conftest import Project
 from .conftest import TARGET, TINY, Cluster
-from .made_up import add_snakefile, begin, finish, made_up, names, recorded
+from .made_up import USES, add_snakefile, begin, finish, made_up, most_at_once, names, recorded, uses
 
 pytestmark = pytest.mark.cluster
 
@@ -85,13 +85,19 @@ def test_many_short_stages(cluster: Cluster, tmp_path: Path, record_property: py
 
 
 def test_each_job_has_a_gpu_of_its_own(cluster: Cluster, tmp_path: Path) -> None:
-    uses = 'time.sleep(2); open("uses.log", "a").write(os.environ["CUDA_VISIBLE_DEVICES"] + chr(10))'
-    project = made_up(tmp_path / "project", 4, hardlink=True, meanwhile=uses)
+    """On two nodes of two each: six jobs, of which some have to wait."""
+    gpu = 'os.environ["SLURMD_NODENAME"] + "/" + os.environ["CUDA_VISIBLE_DEVICES"]'
+    meanwhile = USES.replace('os.environ["CUDA_VISIBLE_DEVICES"]', gpu).replace("sleep(1)", "sleep(3)")
+    project = made_up(tmp_path / "project", 6, hardlink=True, meanwhile=meanwhile)
     add_snakefile(project, gpus=1)
     before = cluster.jobs("%i")
     project.run("snakemake", *PROFILE, **cluster.env)
-    assert set((project.root / "uses.log").read_text().split()) <= {"0", "1"}
-    assert new_jobs(cluster, before, "%b") == ["gres:gpu:1"] * 4 or new_jobs(cluster, before, "%b") == ["N/A"] * 4
+    found = uses(project)
+    assert len(found) == 6
+    assert {name.partition("/")[2] for name, _, _ in found} <= {"0", "1"}
+    for name in {name for name, _, _ in found}:
+        assert most_at_once([(begun, ended) for each, begun, ended in found if each == name]) == 1
+    assert new_jobs(cluster, before, "%b") in (["gres:gpu:1"] * 6, ["N/A"] * 6)
 
 
 def test_a_job_killed_for_memory_gets_more(empty: Project, cluster: Cluster, tmp_path: Path) -> None:

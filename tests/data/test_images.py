@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from robustgen.data import check_images, load_split
+from robustgen.data.images import check_labels
 from robustgen.errors import UserError
 from robustgen.io import save_arrays
 
@@ -126,3 +128,30 @@ def test_wrong_shapes(shape: tuple[int, ...], message: str) -> None:
 def test_bytes_are_not_images() -> None:
     with pytest.raises(UserError, match="divide bytes by 255"):
         check_images(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+
+
+def test_labels_that_are_classes_pass() -> None:
+    check_labels(torch.tensor([0, 2, 1]), 3, classes=3)
+    check_labels(torch.tensor([0, 99], dtype=torch.uint8), 2)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3]), "a label is 3, but there are 3 classes; labels are 0 to 2"),
+        (torch.tensor([0, -2]), "a label is -2"),
+        (torch.tensor(0), r"not of shape \(\); give shape \(2,\)"),
+        (torch.tensor([True, False]), r"not torch\.bool"),
+        (torch.tensor([0j, 1]), r"not torch\.complex64"),
+        (torch.tensor([1]), "2 images, but 1 label; give one for each"),
+        (np.array([0, 1]), "not ndarray; convert with torch.as_tensor"),
+    ],
+)
+def test_labels_that_are_no_classes(labels: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_labels(labels, 2, classes=3)
+
+
+def test_arrays_are_not_images() -> None:
+    with pytest.raises(UserError, match="images must be a torch tensor, not ndarray"):
+        check_images(np.zeros((1, 1, 2, 2), dtype=np.float32))  # type: ignore[arg-type]

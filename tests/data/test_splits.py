@@ -82,3 +82,28 @@ def test_fractions_that_cannot_be() -> None:
         split({"train": part([0, 1] * 10), "test": part([0, 1])}, validation=0.2, test=0.2, seed=0)
     with pytest.raises(UserError, match=r"--validation 0.2 cannot be divided by class"):
         split({"train": part([0] * 20 + [1]), "test": part([0, 1])}, validation=0.2, test=None, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "validation", "groups", "message"),
+    [
+        ([20, 1], 0.2, None, "0.2 cannot be divided by class: dog has 1 image, and each class needs 2 at least"),
+        ([1, 1], 0.5, None, "cat, dog have 1 image, and each"),
+        ([4, 4], 0.1, None, r"of 8 images it holds out 1 and keeps 7.* as the 2 classes; .* about 11,"),
+        ([3, 3], 0.9, None, r"of 6 images it holds out 6 and keeps 0.* about 2[01],"),
+        ([20, 20], 0.2, np.arange(40) // 20, "cat, dog have 1 group of like images"),
+    ],
+)
+def test_too_few_images_are_told_by_the_names_of_classes(
+    counts: list[int], validation: float, groups: np.ndarray | None, message: str
+) -> None:
+    parts = {"train": part(np.repeat(np.arange(2), counts), groups), "test": part([0, 1])}
+    with pytest.raises(UserError, match=message):
+        split(parts, validation=validation, test=None, seed=0, classes=("cat", "dog"))
+
+
+@pytest.mark.parametrize(("count", "validation"), [(11, 0.1), (20, 0.9), (4, 0.5)])
+def test_as_many_images_as_are_asked_for_suffice(count: int, validation: float) -> None:
+    parts = {"train": part(np.arange(count) % 2), "test": part([0, 1])}
+    rows = split(parts, validation=validation, test=None, seed=0)
+    assert min(len(rows[name].indices) for name in ("train", "validation")) >= 2

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,13 @@ from ..workflow.conftest import Project, empty
 __all__ = ["empty"]
 
 STAGE = Path(__file__).with_name("slow_stage.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Started in the background by a shell, this process would hand on to its children that Ctrl-C is ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

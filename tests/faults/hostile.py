@@ -11,7 +11,22 @@ from io import BytesIO
 import numpy as np
 from hypothesis import strategies as st
 
-DTYPES = ["<f4", "|u1", "<i8", "<U3", "|b1", "|O", "<M8[s]", "|V4", "<f7", "<U999999999", ">c16", "[('a', '<f4')]"]
+DTYPES = [
+    "<f4",
+    "|u1",
+    "<i8",
+    "<U3",
+    "|b1",
+    "|O",
+    "<M8[s]",
+    "|V4",
+    "<f7",
+    "<U999999999",
+    "<U0",
+    "|S0",
+    ">c16",
+    "[('a', '<f4')]",
+]
 SIZES = st.sampled_from([0, 1, 2, 7, 2**31, 2**32 - 1, 2**40, 2**63, 2**64 - 1]) | st.integers(0, 300)
 NAMES = st.sampled_from(["a.npy", "b.npy", "/tmp/a.npy", "../a.npy", "a", "a/../../b.npy", "C:\\a.npy", "\x1b[2J.npy"])
 

@@ -6,7 +6,8 @@ import os
 import random
 import signal
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ TRIALS = int(os.environ.get("FAULT_TRIALS", "6"))
 VICTIMS = ("snakemake", "dvc", "stage")
 KINDS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 LARGEST = 5  # stages in a trial: the target and all it rests on
-STAGE_SECONDS = 2.5  # about what one of them takes, with what DVC adds
+STAGE_SECONDS = 2.5  # about what one of them takes, with what DVC adds; and Snakemake to start
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Trial:
     def kind(self) -> signal.Signals:
         return KINDS[(self.seed // 3 + self.seed) % 3]
 
+    @property
+    def lets_stages_finish(self) -> bool:
+        """At SIGTERM Snakemake starts no more stages and waits for those that run."""
+        return (self.victim, self.kind) == ("snakemake", signal.SIGTERM)
+
     def __str__(self) -> str:
         return f"{self.victim}-{self.kind.name}-{self.seed:03d}"
 
@@ -51,6 +57,7 @@ class Undisturbed:
 
     project: Project
     pipeline: Pipeline
+    known: dict[str, tuple[dict[str, bytes], dict[str, Any]]] = field(default_factory=dict)
 
     def closure(self, name: str) -> list[str]:
         """A stage and all it rests on."""
@@ -68,10 +75,13 @@ class Undisturbed:
 
     def make(self, target: str) -> tuple[dict[str, bytes], dict[str, Any]]:
         """The files of a stage and of all it rests on, and what the lock file says of them."""
-        self.project.run("snakemake", "--cores", "2", self.pipeline.stages[target].outputs[0])
-        stages, lock = self.closure(target), lock_of(self.project)
-        paths = [path for name in stages for path in self.pipeline.stages[name].outputs]
-        return {path: (self.project.root / path).read_bytes() for path in paths}, {name: lock[name] for name in stages}
+        if target not in self.known:
+            self.project.run("snakemake", "--cores", "2", self.pipeline.stages[target].outputs[0])
+            stages, lock = self.closure(target), lock_of(self.project)
+            paths = [path for name in stages for path in self.pipeline.stages[name].outputs]
+            content = {path: (self.project.root / path).read_bytes() for path in paths}
+            self.known[target] = content, {name: lock[name] for name in stages}
+        return self.known[target]
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +128,34 @@ def command_for(trial: Trial, target: str, pipeline: Pipeline) -> list[str]:
 def disturbed(trial: Trial, slow: Project, place: Path, command: list[str], stages: int) -> Project:
     """A copy of `slow` in which `command` was interrupted at a random moment and has left no process behind."""
     chance = random.Random(trial.seed)
-    delay = chance.uniform(0.5, 2 + STAGE_SECONDS * stages)
+    begun, delay = chance.randint(0, stages), chance.uniform(0, STAGE_SECONDS)
     for attempt in range(6):  # where the run had ended by then, sooner
         project = slow.copy(place / f"attempt{attempt}")
         mark = f"{os.getpid()}-{trial.seed}-{attempt}"
         with started(project, command, mark) as process:
+            until(partial(reached, process, project.root, begun - attempt), PATIENCE)
             ended = until(lambda process=process: process.poll() is not None, delay / 2**attempt)
             if ended or not strike(trial, process, mark, project.root, chance):
                 continue
             process.wait(PATIENCE)
             assert until(lambda mark=mark: not marked(mark), GRACE), f"left behind: {marked(mark)}"
-            (project.root / "hold").unlink(missing_ok=True)
-            return project
+            if process.returncode or trial.lets_stages_finish:
+                (project.root / "hold").unlink(missing_ok=True)
+                return project
     raise AssertionError("the run always ended before it could be interrupted")
+
+
+def reached(process: subprocess.Popen[bytes], root: Path, begun: int) -> bool:
+    """Whether so many stages have begun, or the run has ended."""
+    log = root / "started.log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return len(lines) >= begun or process.poll() is not None
 
 
 def strike(trial: Trial, process: subprocess.Popen[bytes], mark: str, root: Path, chance: random.Random) -> bool:
     """Send the signal, to a stage soon after it began where that is the victim; whether there was a victim."""
     if trial.victim != "stage":
-        if (trial.victim, trial.kind) != ("snakemake", signal.SIGTERM):  # which lets its stages finish
+        if not trial.lets_stages_finish:
             (root / "hold").touch()  # none ends now unless it is ended
         interrupt(process, trial.kind)
         return True

@@ -19,8 +19,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save, save_file
 
-from robustgen import io
+from robustgen import io, models
 from robustgen.errors import UserError
 from robustgen.evaluation import rows
 from robustgen.papers.e_abs import loading as e_abs
@@ -66,8 +67,6 @@ def memory() -> Any:
 
 
 def weights() -> bytes:
-    from safetensors.torch import save
-
     return save({"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(1)}, {"robustgen": '{"architecture": "x"}'})
 
 
@@ -184,6 +183,24 @@ def test_array_larger_than_its_member(place: Path) -> None:
     refused(io.load_arrays, place, "declares an array of 7000000000128")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [
+        ("<U0", (10**17,)),
+        ("|S0", (10**17,)),
+        ("<U0", (3,)),
+        ("<U0", (0, 10**17)),
+        ("<f4", (10**17, 0)),
+        ("<f4", (0, 2**20, 2**20)),
+    ],
+)
+def test_long_arrays_that_take_no_bytes(place: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    """Whoever loops over one would never come back."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    member(place, "a.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+    refused(io.load_arrays, place, "of shape .* that takes no bytes")
+
+
 @pytest.mark.parametrize("name", ["/tmp/x.npy", "../x.npy", "a/../../x.npy", "..\\x.npy", "x\n.npy", "x"])
 def test_names_that_lead_out(place: Path, name: str) -> None:
     member(place, name, npy(np.zeros(3)))
@@ -224,6 +241,16 @@ def test_large_text(place: Path, load: Callable[[Path], Any]) -> None:
     with place.open("wb") as file:
         file.truncate(2**34)  # takes no room on the disk
     refused(load, place, "more than the 16777216 that are read")
+
+
+def test_network_larger_than_its_file(place: Path) -> None:
+    config = {"size": 8, "channels": 1, "classes": 3, "widths": [2, 2], "hidden": 2**24}
+    save_file(
+        {"w": torch.zeros(1)}, place, {"robustgen": json.dumps({"architecture": "madry_cnn", "parameters": config})}
+    )
+    before = peak_memory()
+    refused(models.load, place, "file: the weights do not fit .*it (asks for more than|names a number above) 8008")
+    assert peak_memory() - before < 64 * 2**20
 
 
 def test_sound_files_are_read(place: Path) -> None:

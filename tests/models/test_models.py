@@ -69,6 +69,7 @@ def test_unknown_architecture_is_named() -> None:
         ({"parameters": {"depth": 3}}, "do not fit .* 'depth'"),
         ({"parameters": {"channels": 2}}, "do not fit .* 2 values each"),
         ({"parameters": {"width": "wide"}}, "do not fit"),
+        ({"parameters": {"width": 0}}, "do not fit"),
         ({"parameters": None}, "do not fit"),
         ({"parameters": [1]}, "do not fit"),
     ],
@@ -86,6 +87,22 @@ def test_header_that_is_no_record(file: Path) -> None:
     for arch in (None, "resnet10"):
         with pytest.raises(UserError, match="has no robustgen header, so its architecture is unknown"):
             models.load(file, arch=arch)
+
+
+@pytest.mark.parametrize(
+    ("arch", "parameters"),
+    [
+        ("madry_cnn", {"hidden": 2**24}),
+        ("madry_cnn", {"hidden": 2**13}),
+        ("wide_resnet", {"depth": 6 * 10**7 + 4, "widen": 1, "base": 1}),
+        ("ncsnv2", {"levels": 2**40}),
+        ("detectors", {"labels": [*range(10**5)], "classes": 10**5, "member": {"arch": "madry_cnn", "classes": 1}}),
+    ],
+)
+def test_network_larger_than_its_file_is_never_built(file: Path, arch: str, parameters: dict[str, Any]) -> None:
+    rewrite(file, architecture=arch, parameters=parameters)
+    with pytest.raises(UserError, match=r"m\.safetensors: the weights do not fit .*it (asks for|names)"):
+        models.load(file)
 
 
 def test_architecture_that_was_asked_for(file: Path) -> None:

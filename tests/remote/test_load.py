@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +102,16 @@ def test_autoencoders_come_as_the_classifier_of_their_training(repository: Repos
         logits = defense(X)
     assert logits.shape == (3, 4)
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("name", [CLASSIFIER, "quick/e-abs", "quick/gat/tuned"])
+def test_a_model_says_which_images_it_takes(repository: Repository, name: str) -> None:
+    model = robustgen.load(name, root=repository.root)
+    with torch.no_grad():
+        assert len(model(X)) == 3
+        for wrong in (X[0], X[:, :, 1:], X.expand(3, 3, 8, 8), (255 * X).byte(), X.numpy()):
+            with pytest.raises(UserError, match=r"takes images \(N, 1, 8, 8\) of floating point in \[0, 1\], not "):
+                model(wrong)
 
 
 def test_autoencoders_that_do_not_say_how_they_were_trained(repository: Repository) -> None:
@@ -197,6 +209,14 @@ def test_a_model_of_a_scale_that_is_off(repository: Repository) -> None:
     (repository.root / "params.yaml").write_text(yaml.safe_dump(params | {"train-gat": {}}))
     repository.forget("workspace", "cache")
     robustgen.load("desktop/digits8-natural", root=repository.root)
+    repository.forget("cache")
+    shutil.rmtree(repository.remote)
+    (repository.root / "params/desktop").mkdir(parents=True)
+    (repository.root / "params/desktop/gat.yaml").touch()
+    with pytest.raises(
+        UserError, match=r"or make it here: `snakemake .* \(`robustgen scale desktop SLUG on` .* being gat\)"
+    ):
+        robustgen.load("desktop/digits8-natural", root=repository.root)
 
 
 def test_a_remote_that_is_not_there(repository: Repository) -> None:
@@ -223,6 +243,69 @@ def test_a_lock_file_in_conflict(repository: Repository) -> None:
     lock = repository.root / "dvc.lock"
     lock.write_text(lock.read_text().replace("  fetch@quick/digits8:", "<<<<<<< HEAD\n  fetch@quick/digits8:"))
     with pytest.raises(UserError, match=r"dvc\.lock cannot be read"):
+        robustgen.load(CLASSIFIER, root=repository.root)
+
+
+def no_outs(stage: dict[str, Any]) -> None:
+    stage["outs"] = None
+
+
+def no_path(stage: dict[str, Any]) -> None:
+    del stage["outs"][0]["path"]
+
+
+def no_size(stage: dict[str, Any]) -> None:
+    del stage["outs"][0]["size"]
+
+
+def no_deps(stage: dict[str, Any]) -> None:
+    stage["deps"] = None
+
+
+@pytest.mark.parametrize("damage", [None, no_outs, no_path, no_size, no_deps])
+def test_a_lock_file_with_gaps(repository: Repository, damage: Callable[[dict[str, Any]], None] | None) -> None:
+    lock = repository.root / "dvc.lock"
+    content = yaml.safe_load(lock.read_text())
+    stage = f"train-classifier@{CLASSIFIER}"
+    if damage is None:
+        content["stages"][stage] = None
+    else:
+        damage(content["stages"][stage])
+    lock.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match=rf"dvc\.lock cannot be read \(stage {stage} .*`git checkout dvc\.lock`"):
+        robustgen.load(CLASSIFIER, root=repository.root)
+
+
+def test_a_key_file_that_is_not_there(repository: Repository) -> None:
+    repository.forget("workspace", "cache")
+    repository.run("dvc", "remote", "modify", "storage", "url", "ssh://127.0.0.1:9/nobody")
+    repository.run("dvc", "remote", "modify", "--local", "storage", "keyfile", str(repository.root / "no-key"))
+    with pytest.raises(UserError, match=r"the remote does not answer: .*no-key.*`dvc remote list`"):
+        robustgen.load(CLASSIFIER, root=repository.root)
+
+
+def test_no_temporary_folder_is_needed(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    repository.forget("workspace", "cache")
+    monkeypatch.setattr("tempfile.gettempdir", refuse)
+    robustgen.load(CLASSIFIER, root=repository.root)
+    cached, _ = repository.objects(CLASSIFIER)
+    assert [path.name for path in cached.parents[2].iterdir()] == ["md5"]
+
+
+def test_a_cache_without_room(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    repository.forget("workspace", "cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("dvc_objects.fs.local.FsspecLocalFileSystem.get_file", full)
+        with pytest.raises(UserError, match=r"DVC's cache .* cannot be written: .*No space left.*free space"):
+            robustgen.load(CLASSIFIER, root=repository.root)
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(UserError, match=r"DVC's cache .* cannot be written: .*No space left"):
         robustgen.load(CLASSIFIER, root=repository.root)
 
 

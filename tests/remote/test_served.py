@@ -21,6 +21,17 @@ pytestmark = pytest.mark.remote
 NAME = "quick/e-abs/e-abs"
 
 
+def removed(data: bytes) -> None: ...
+
+
+SPOILT: dict[str, Callable[[bytes], bytes | None]] = {
+    "quick/e-abs/e-abs": flipped,
+    "quick/gat/tuned": truncated,
+    "quick/digits8-ebm": emptied,
+    "quick/digits8-natural": removed,
+}
+
+
 @pytest.fixture
 def served(repository: Repository, storage: Storage) -> Project:
     """A checkout without models, which are on the server alone."""
@@ -32,10 +43,20 @@ def served(repository: Repository, storage: Storage) -> Project:
     return project
 
 
-def loaded(project: Project, name: str, *, ok: bool = True) -> str:
-    """What `robustgen.load` gives or says in a process of its own, in the project."""
-    code = f"import robustgen; print(type(robustgen.load({name!r})).__name__)"
-    return project.run(sys.executable, "-c", code, ok=ok, PYTHONPATH=str(ROOT / "src"))
+TRY = """
+import sys, robustgen
+for name in sys.argv[1:]:
+    try:
+        print("loaded", type(robustgen.load(name)).__name__)
+    except robustgen.errors.UserError as error:
+        print("refused", error)
+"""
+
+
+def loaded(project: Project, *names: str) -> list[str]:
+    """What `robustgen.load` gives or says of each name, in a process of its own, in the project."""
+    shown = project.run(sys.executable, "-c", TRY, *names, PYTHONPATH=str(ROOT / "src"))
+    return [line for line in shown.splitlines() if line.startswith(("loaded", "refused"))]
 
 
 def listed(project: Project) -> dict[str, str]:
@@ -47,33 +68,30 @@ def listed(project: Project) -> dict[str, str]:
 
 def test_one_published_model_is_brought_from_the_server(served: Project) -> None:
     assert set(listed(served).values()) == {"remote"}
-    assert loaded(served, "quick/e-abs").split()[-1] == "AnalysisBySynthesis"
+    assert loaded(served, "quick/e-abs") == ["loaded AnalysisBySynthesis"]
     assert {name for name, place in listed(served).items() if place == "cache"} == {NAME}
 
 
-def removed(data: bytes) -> None: ...
-
-
-@pytest.mark.parametrize("damage", [flipped, truncated, emptied, removed])
-def test_a_damaged_object_is_refused_by_name(
-    repository: Repository, served: Project, storage: Storage, damage: Callable[[bytes], bytes | None]
-) -> None:
-    cached, stored = repository.objects(NAME)
-    key = str(stored.relative_to(repository.remote))
-    whole = storage.read(key)
-    spoilt = damage(whole)
-    storage.delete(key)
-    if spoilt is not None:
-        storage.write(key, spoilt)
+def test_damaged_objects_are_refused_by_name(repository: Repository, served: Project, storage: Storage) -> None:
+    objects = {name: repository.objects(name) for name in SPOILT}
+    keys = {name: str(stored.relative_to(repository.remote)) for name, (_, stored) in objects.items()}
+    whole = {name: storage.read(key) for name, key in keys.items()}
+    for name, damage in SPOILT.items():
+        storage.delete(keys[name])
+        if (spoilt := damage(whole[name])) is not None:
+            storage.write(keys[name], spoilt)
     try:
-        told = loaded(served, "quick/e-abs", ok=False)
-        assert f"models/{NAME}.safetensors is {'not here' if spoilt is None else 'damaged'}" in told
-        assert not cached.exists()
-        assert f"models/{NAME}.safetensors" in served.run("dvc", "pull", ok=False)
-        assert not repository.file(NAME).exists()
-        assert not cached.exists()
+        for name, told in zip(SPOILT, loaded(served, *SPOILT), strict=True):
+            reason = "not here" if SPOILT[name] is removed else "damaged"
+            assert re.match(rf"refused .*models/{name}\.safetensors is {reason}", told)
+        said = served.run("dvc", "pull", ok=False)
+        for name, (cached, _) in objects.items():
+            assert f"models/{name}.safetensors" in said
+            assert not repository.file(name).exists()
+            assert not cached.exists()
         assert repository.file("quick/e-abs/d").exists()  # the others came
     finally:
-        storage.write(key, whole)
+        for name, key in keys.items():
+            storage.write(key, whole[name])
     served.run("dvc", "pull")
-    assert repository.file(NAME).read_bytes() == whole
+    assert {name: repository.file(name).read_bytes() for name in SPOILT} == whole

@@ -95,28 +95,29 @@ def test_one_target_is_pulled_alone(shared: Shared, tmp_path: Path) -> None:
     assert cached(clone) == {objects(clone)[MODEL]}
 
 
-def changed(project: Project) -> str:
-    """Change a parameter of an attack; its output."""
+def changed(project: Project) -> tuple[str, str]:
+    """Change a parameter of an attack; its stage and its output."""
     params = project.params()
     run, options = next(iter(params["attack"].items()))
     options["attack"]["seed"] = 77
     project.write_params(params)
-    return f"data/adversarial/{run}.npz"
+    return f"attack@{run}", f"data/adversarial/{run}.npz"
 
 
 def test_the_run_cache_spares_what_another_checkout_computed(shared: Shared, tmp_path: Path) -> None:
     """The result of a parameter that no commit holds."""
     other = shared.clone(tmp_path / "other")
-    path = changed(other)
+    stage, path = changed(other)
     other.run("dvc", "pull", "--allow-missing")
     other.run("snakemake", path)
     assert len(other.calls()) == 1
-    other.run("dvc", "push", "--run-cache", path)
+    other.run("dvc", "push", "--run-cache", stage)
     alone, clone = shared.clone(tmp_path / "alone"), shared.clone(tmp_path / "clone")
     for each in (alone, clone):
-        assert changed(each) == path
-        each.run("dvc", "pull", "--allow-missing", *(["--run-cache"] if each is clone else []))
-        each.run("snakemake", path)
+        assert changed(each) == (stage, path)
+        each.run("dvc", "pull", "--allow-missing")
+        each.run("dvc", "repro", "--single-item", *(["--pull"] if each is clone else []), stage)
         assert (each.root / path).read_bytes() == (other.root / path).read_bytes()
     assert len(alone.calls()) == 1
     assert clone.calls() == []
+    assert clone.planned_by_snakemake(path) == set()

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,7 +22,7 @@ from robustgen.io import load_json, save_arrays, save_csv
 from robustgen.papers.e_abs import PAPER
 from robustgen.papers.e_abs import measured as m
 from robustgen.papers.e_abs.loading import CURVE
-from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.study import GRID, PER_POINT, AttackStudy
 from robustgen.papers.manifest import load_manifests, verify
 from robustgen.stages.e_abs import (
     Ablation,
@@ -43,6 +44,7 @@ def comparison(name: str, dataset: str = "digits16") -> Comparison:
     return Comparison(dataset=dataset, **{model: f"{name}-{model}" for model in MODELS})
 
 
+NO_ROLES = ("dataset", "natural", "labels")  # what in a section names no study
 SECTIONS: dict[str, Any] = {
     "mnist": comparison("mnist"),
     "fashion_mnist": comparison("fashion", "fashion-mnist"),
@@ -163,7 +165,7 @@ def test_studies_take_their_roles(results: Path) -> None:
         there = getattr(found, section)
         for role, name in vars(names).items():
             value = getattr(there, role)
-            if role in ("dataset", "labels"):
+            if role in NO_ROLES:
                 continue
             assert tuple(each.name for each in value) == name if isinstance(name, tuple) else value.name == name
     assert (found.mnist.dataset, found.supertraffic.dataset) == ("digits 16×16", "SuperTraffic-10")
@@ -189,12 +191,7 @@ def test_options_and_what_is_measured_have_the_same_roles() -> None:
 
 @pytest.mark.parametrize(
     ("section", "role"),
-    [
-        (section, role)
-        for section, names in SECTIONS.items()
-        for role in vars(names)
-        if role not in ("dataset", "labels")
-    ],
+    [(section, role) for section, names in SECTIONS.items() for role in vars(names) if role not in NO_ROLES],
 )
 def test_a_study_that_is_not_there_is_named(section: str, role: str, results: Path) -> None:
     names = SECTIONS[section]
@@ -204,6 +201,24 @@ def test_a_study_that_is_not_there_is_named(section: str, role: str, results: Pa
     option = section.replace("_", "-")
     with pytest.raises(UserError, match=rf"{section} names .*{role}.* but no data set; give --{option}.dataset"):
         measured(options(results, **{section: replace(names, dataset="")}))
+
+
+def test_accuracy_without_attack_may_be_of_more_images(results: Path) -> None:
+    attacked = measured(options(results)).fashion_mnist
+    for model in MODELS:
+        study = getattr(attacked, model)
+        arrays = {name: values[:0] if name in (*GRID, *PER_POINT) else values for name, values in study.arrays.items()}
+        arrays |= {name: study[name][:0] for name in ("shown_adversarial", "shown_predicted")}
+        arrays |= {"indices": study["indices"] + 1000, "natural_correct": np.ones_like(study.natural)}
+        save_arrays(results / "attacks/more" / f"{study.name}.npz", arrays)
+    names = replace(SECTIONS["fashion_mnist"], natural="more")
+    found = measured(options(results, fashion_mnist=names)).fashion_mnist
+    assert list(found.correct("Clean")) == list(attacked.models)
+    assert all(right.all() for right in found.correct("Clean").values())
+    assert not any(study.natural.all() for study in found.models.values())
+    (results / "attacks/more/fashion-abs.npz").unlink()
+    with pytest.raises(UserError, match=r"array file not found: .*more/fashion-abs\.npz"):
+        measured(options(results, fashion_mnist=names))
 
 
 @pytest.mark.parametrize("labels", [(), ("one", "two"), ("one", "one", "two")])

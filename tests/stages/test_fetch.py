@@ -121,3 +121,27 @@ def test_options_that_cannot_be_meant(command: str, message: str, tmp_path: Path
     with pytest.raises(UserError, match=message):
         fetch.run(options(f"--out out.npz {command}"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--validation 2", "--validation 0", "--validation nan", "--test 1"])
+def test_fractions_are_looked_at_before_the_download(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "find", lambda *_: pytest.fail("images were looked for"))
+    with pytest.raises(UserError, match=f"{option.split()[0]} is .*; give a fraction between 0 and 1"):
+        fetch.run(options(f"--out out.npz --name digits {option}"))
+
+
+def test_own_folders_with_too_few_images(tmp_path: Path) -> None:
+    pictures(tmp_path / "own")
+    for number in range(1, 10):
+        (tmp_path / "own" / "dog" / f"{number}.png").unlink()
+    with pytest.raises(UserError, match=r"--test 0\.2 cannot be divided by class: dog has 1 image"):
+        fetch.run(options("--out own.npz --name folder --root own --size 8"))
+
+
+def test_a_file_that_is_no_image_is_named_first(tmp_path: Path) -> None:
+    pictures(tmp_path / "own")
+    for file in (tmp_path / "own" / "dog").iterdir():
+        file.unlink()
+    (tmp_path / "own" / "dog" / "0.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"dog/0\.png is not a readable image .*; replace or remove it"):
+        fetch.run(options("--out own.npz --name folder --root own --size 8"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from robustgen.cli import main
 from robustgen.errors import UserError
 from robustgen.stages.scale import Options, run, switch
 
@@ -113,3 +114,9 @@ def test_outside_the_repository() -> None:
     Path("dvc.yaml").unlink()
     with pytest.raises(UserError, match="repository's root"):
         run(Options(scale="desktop", slug="gat"))
+
+
+def test_help_names_the_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scale", "--help"])
+    assert "SCALE SLUG" in capsys.readouterr().out

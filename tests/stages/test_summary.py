@@ -36,6 +36,7 @@ def test_headline_failing_claims_and_report(
 def test_scale_without_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[str], str]) -> None:
     monkeypatch.chdir(tmp_path)
     assert fail("summary") == "error: results/quick holds no results; make them with `snakemake --cores 2 quick`"
+    assert fail("summary --scale foo") == "error: unknown scale 'foo'; known: quick"
     save_json("results/quick/a/headline.json", {})
     assert "claims.csv" in fail("summary")
 
@@ -44,3 +45,17 @@ def test_scale_without_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 def test_summary_of_computed_results(capsys: pytest.CaptureFixture[str], succeed: Callable[[str], None]) -> None:
     succeed("summary")
     assert "PGD detection rate %" in capsys.readouterr().out
+
+
+def test_scale_that_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[str], str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("desktop/gat", "paper/adp", "paper/gat"):
+        path = Path(f"params/{name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    Path("dvc.yaml").write_text("vars: [params/desktop/gat.yaml]\nstages: {}\n")
+    assert fail("summary --scale foo") == "error: unknown scale 'foo'; known: quick, desktop, paper"
+    make = "make them with `snakemake --cores 2"
+    assert fail("summary --scale desktop") == f"error: results/desktop holds no results; {make} desktop`"
+    on = "`robustgen scale paper SLUG on` switches a paper on, SLUG being adp, gat"
+    assert fail("summary --scale paper") == f"error: results/paper holds no results; {on}; then {make} paper`"

@@ -118,7 +118,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Project:
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
     definition = (project.root / "dvc.yaml").read_text()
-    (project.root / "dvc.yaml").write_text(re.sub(r"(?ms)^vars:.*?(?=^\S)", "vars: []\n\n", definition))
+    (project.root / "dvc.yaml").write_text(re.sub(r"(?ms)^vars:.*?(?=^\w)", "vars: []\n\n", definition))
     project.run("git", "init", "--quiet", "--initial-branch=main")
     project.run("dvc", "remote", "modify", "storage", "url", str(base / "storage"))
     prune(project)

@@ -30,6 +30,7 @@ def test_every_family_has_a_rule_with_log_and_resources() -> None:
     bodies = re.split(r"^rule ", "\n".join(rules), flags=re.MULTILINE)[1:]
     named = [re.search(r"repro\.sh ([\w-]+)@", body) for body in bodies]
     assert sorted(match[1] for match in named if match) == sorted(families)
+    assert all(entry["do"]["cmd"].startswith("exec robustgen ") for entry in families.values())  # no shell stays
     for match, body in zip(named, bodies, strict=True):
         assert match
         assert f"logs/{match[1]}/{{run}}.log" in body

@@ -11,10 +11,10 @@ rule attack:
     threads: threads_of("attack")
     resources:
         gpu=gpus_of("attack"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh attack@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh attack@{wildcards.run} {log} {resources.gpu}"
 
 
 rule corrupt:
@@ -29,7 +29,7 @@ rule corrupt:
     threads: threads_of("corrupt")
     resources:
         gpu=gpus_of("corrupt"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=240,
     shell:
-        "workflow/scripts/repro.sh corrupt@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh corrupt@{wildcards.run} {log} {resources.gpu}"

@@ -16,10 +16,23 @@ from robustgen.pipeline import (
     marker,
     own_programs_first,
     scales,
+    use_hardlink_locks,
+    way_on,
     write_markers,
 )
 
+sys.path.append(str(Path(workflow.basedir, "workflow/scripts")))
+from gpus import visible
+from supervise import lead
+
 own_programs_first()
+lead()
+if (
+    workflow.is_main_process
+    and workflow.local_exec
+    and "gpu" not in workflow.global_resources
+):
+    workflow.register_resource("gpu", max(1, len(visible(os.environ))))
 
 
 def load_pipeline():
@@ -27,6 +40,8 @@ def load_pipeline():
     if not workflow.is_main_process:
         return Pipeline.load()
     try:
+        if "hardlink_lock" in config:
+            use_hardlink_locks(config["hardlink_lock"])
         found = ask_dvc()
     except UserError as error:
         raise WorkflowError(str(error)) from None
@@ -102,6 +117,15 @@ def threads_of(family):
     return count
 
 
+def memory(megabytes):
+    """Megabytes, twice as many at each retry, so that a job that was killed for memory gets what it needs."""
+
+    def ask(wildcards, attempt):
+        return megabytes * 2 ** (attempt - 1)
+
+    return ask
+
+
 def gpus_of(family):
     def count(wildcards):
         return PIPELINE.stage(family, wildcards.run).gpus
@@ -121,10 +145,8 @@ def report_of(scale):
 
 
 def off(scale):
-    papers = scales().get(scale, [])
-    if not papers:
+    if scale not in scales():
         return (
             f"no paper has a params file for scale {scale}: params/{scale}/<slug>.yaml"
         )
-    switches = " or: ".join(f"robustgen scale {scale} {slug} on" for slug in papers)
-    return f"scale {scale} is off for every paper; switch it on with: {switches}"
+    return f"scale {scale} is off for every paper; {way_on(scale)}"

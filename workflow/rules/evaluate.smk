@@ -11,10 +11,10 @@ rule detect:
     threads: threads_of("detect")
     resources:
         gpu=gpus_of("detect"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=240,
     shell:
-        "workflow/scripts/repro.sh detect@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh detect@{wildcards.run} {log} {resources.gpu}"
 
 
 rule interpret:
@@ -29,10 +29,10 @@ rule interpret:
     threads: threads_of("interpret")
     resources:
         gpu=gpus_of("interpret"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=240,
     shell:
-        "workflow/scripts/repro.sh interpret@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh interpret@{wildcards.run} {log} {resources.gpu}"
 
 
 rule purify:
@@ -47,10 +47,10 @@ rule purify:
     threads: threads_of("purify")
     resources:
         gpu=gpus_of("purify"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh purify@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh purify@{wildcards.run} {log} {resources.gpu}"
 
 
 rule defend:
@@ -65,10 +65,10 @@ rule defend:
     threads: threads_of("defend")
     resources:
         gpu=gpus_of("defend"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh defend@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh defend@{wildcards.run} {log} {resources.gpu}"
 
 
 rule defend_none:
@@ -83,10 +83,10 @@ rule defend_none:
     threads: threads_of("defend-none")
     resources:
         gpu=gpus_of("defend-none"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh defend-none@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh defend-none@{wildcards.run} {log} {resources.gpu}"
 
 
 rule dynamics:
@@ -101,10 +101,10 @@ rule dynamics:
     threads: threads_of("dynamics")
     resources:
         gpu=gpus_of("dynamics"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh dynamics@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh dynamics@{wildcards.run} {log} {resources.gpu}"
 
 
 rule scores:
@@ -119,10 +119,10 @@ rule scores:
     threads: threads_of("scores")
     resources:
         gpu=gpus_of("scores"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh scores@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh scores@{wildcards.run} {log} {resources.gpu}"
 
 
 rule defend_score:
@@ -137,10 +137,10 @@ rule defend_score:
     threads: threads_of("defend-score")
     resources:
         gpu=gpus_of("defend-score"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh defend-score@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh defend-score@{wildcards.run} {log} {resources.gpu}"
 
 
 rule certify:
@@ -155,10 +155,10 @@ rule certify:
     threads: threads_of("certify")
     resources:
         gpu=gpus_of("certify"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh certify@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh certify@{wildcards.run} {log} {resources.gpu}"
 
 
 rule certify_none:
@@ -173,10 +173,10 @@ rule certify_none:
     threads: threads_of("certify-none")
     resources:
         gpu=gpus_of("certify-none"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh certify-none@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh certify-none@{wildcards.run} {log} {resources.gpu}"
 
 
 rule corruption_accuracy:
@@ -191,10 +191,10 @@ rule corruption_accuracy:
     threads: threads_of("corruption-accuracy")
     resources:
         gpu=gpus_of("corruption-accuracy"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh corruption-accuracy@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh corruption-accuracy@{wildcards.run} {log} {resources.gpu}"
 
 
 rule corruption_accuracy_none:
@@ -209,10 +209,10 @@ rule corruption_accuracy_none:
     threads: threads_of("corruption-accuracy-none")
     resources:
         gpu=gpus_of("corruption-accuracy-none"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=240,
     shell:
-        "workflow/scripts/repro.sh corruption-accuracy-none@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh corruption-accuracy-none@{wildcards.run} {log} {resources.gpu}"
 
 
 rule density:
@@ -228,10 +228,10 @@ rule density:
     threads: threads_of("density")
     resources:
         gpu=gpus_of("density"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh density@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh density@{wildcards.run} {log} {resources.gpu}"
 
 
 rule attack_detectors:
@@ -246,10 +246,10 @@ rule attack_detectors:
     threads: threads_of("attack-detectors")
     resources:
         gpu=gpus_of("attack-detectors"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh attack-detectors@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh attack-detectors@{wildcards.run} {log} {resources.gpu}"
 
 
 rule defend_detectors:
@@ -264,10 +264,10 @@ rule defend_detectors:
     threads: threads_of("defend-detectors")
     resources:
         gpu=gpus_of("defend-detectors"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh defend-detectors@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh defend-detectors@{wildcards.run} {log} {resources.gpu}"
 
 
 rule distort:
@@ -282,10 +282,10 @@ rule distort:
     threads: threads_of("distort")
     resources:
         gpu=gpus_of("distort"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh distort@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh distort@{wildcards.run} {log} {resources.gpu}"
 
 
 rule synthesize:
@@ -300,10 +300,10 @@ rule synthesize:
     threads: threads_of("synthesize")
     resources:
         gpu=gpus_of("synthesize"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=480,
     shell:
-        "workflow/scripts/repro.sh synthesize@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh synthesize@{wildcards.run} {log} {resources.gpu}"
 
 
 rule attack_synthesis:
@@ -318,7 +318,7 @@ rule attack_synthesis:
     threads: threads_of("attack-synthesis")
     resources:
         gpu=gpus_of("attack-synthesis"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh attack-synthesis@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh attack-synthesis@{wildcards.run} {log} {resources.gpu}"

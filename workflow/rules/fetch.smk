@@ -11,7 +11,7 @@ rule fetch:
     threads: threads_of("fetch")
     resources:
         gpu=gpus_of("fetch"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh fetch@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh fetch@{wildcards.run} {log} {resources.gpu}"

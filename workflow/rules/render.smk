@@ -11,10 +11,10 @@ rule robust_generative:
     threads: threads_of("robust-generative")
     resources:
         gpu=gpus_of("robust-generative"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh robust-generative@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh robust-generative@{wildcards.run} {log} {resources.gpu}"
 
 
 rule stochastic_security:
@@ -29,10 +29,10 @@ rule stochastic_security:
     threads: threads_of("stochastic-security")
     resources:
         gpu=gpus_of("stochastic-security"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh stochastic-security@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh stochastic-security@{wildcards.run} {log} {resources.gpu}"
 
 
 rule adp:
@@ -47,10 +47,10 @@ rule adp:
     threads: threads_of("adp")
     resources:
         gpu=gpus_of("adp"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh adp@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh adp@{wildcards.run} {log} {resources.gpu}"
 
 
 rule gat:
@@ -65,10 +65,10 @@ rule gat:
     threads: threads_of("gat")
     resources:
         gpu=gpus_of("gat"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh gat@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh gat@{wildcards.run} {log} {resources.gpu}"
 
 
 rule e_abs:
@@ -83,10 +83,10 @@ rule e_abs:
     threads: threads_of("e-abs")
     resources:
         gpu=gpus_of("e-abs"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=60,
     shell:
-        "workflow/scripts/repro.sh e-abs@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh e-abs@{wildcards.run} {log} {resources.gpu}"
 
 
 rule html_report:
@@ -101,7 +101,7 @@ rule html_report:
     threads: threads_of("report")
     resources:
         gpu=gpus_of("report"),
-        mem_mb=4000,
+        mem_mb=memory(4000),
         runtime=30,
     shell:
-        "workflow/scripts/repro.sh report@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh report@{wildcards.run} {log} {resources.gpu}"

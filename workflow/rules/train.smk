@@ -12,10 +12,10 @@ rule train_classifier:
     threads: threads_of("train-classifier")
     resources:
         gpu=gpus_of("train-classifier"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh train-classifier@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-classifier@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_classifier_tuned:
@@ -31,10 +31,10 @@ rule train_classifier_tuned:
     threads: threads_of("train-classifier-tuned")
     resources:
         gpu=gpus_of("train-classifier-tuned"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=1440,
     shell:
-        "workflow/scripts/repro.sh train-classifier-tuned@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-classifier-tuned@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_ebm:
@@ -50,10 +50,10 @@ rule train_ebm:
     threads: threads_of("train-ebm")
     resources:
         gpu=gpus_of("train-ebm"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh train-ebm@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-ebm@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_joint:
@@ -69,10 +69,10 @@ rule train_joint:
     threads: threads_of("train-joint")
     resources:
         gpu=gpus_of("train-joint"),
-        mem_mb=8000,
+        mem_mb=memory(8000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh train-joint@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-joint@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_ncsn:
@@ -88,10 +88,10 @@ rule train_ncsn:
     threads: threads_of("train-ncsn")
     resources:
         gpu=gpus_of("train-ncsn"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=5760,
     shell:
-        "workflow/scripts/repro.sh train-ncsn@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-ncsn@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_gat:
@@ -107,10 +107,10 @@ rule train_gat:
     threads: threads_of("train-gat")
     resources:
         gpu=gpus_of("train-gat"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=5760,
     shell:
-        "workflow/scripts/repro.sh train-gat@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-gat@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_gat_none:
@@ -126,10 +126,10 @@ rule train_gat_none:
     threads: threads_of("train-gat-none")
     resources:
         gpu=gpus_of("train-gat-none"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=2880,
     shell:
-        "workflow/scripts/repro.sh train-gat-none@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-gat-none@{wildcards.run} {log} {resources.gpu}"
 
 
 rule train_autoencoder:
@@ -145,7 +145,7 @@ rule train_autoencoder:
     threads: threads_of("train-autoencoder")
     resources:
         gpu=gpus_of("train-autoencoder"),
-        mem_mb=16000,
+        mem_mb=memory(16000),
         runtime=5760,
     shell:
-        "workflow/scripts/repro.sh train-autoencoder@{wildcards.run} {log}"
+        "workflow/scripts/repro.sh train-autoencoder@{wildcards.run} {log} {resources.gpu}"

@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from supervise import lead
+
 from robustgen.errors import UserError
 from robustgen.pipeline import Pipeline, ask_dvc, order, own_programs_first
 
@@ -30,7 +32,11 @@ def plan() -> Pipeline:
 
 
 def main(targets: list[str]) -> int:
+    if not targets or targets[0].startswith("-"):
+        print(__doc__, file=sys.stderr if not targets else sys.stdout)
+        return 2 if not targets else 0
     own_programs_first()
+    lead()
     try:
         pipeline = plan()
         names = order(pipeline, targets)

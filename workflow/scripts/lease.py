@@ -10,11 +10,12 @@ import os
 import random
 import socket
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 LIFETIME = 120.0  # seconds; a holder refreshes every few seconds, and shared folders may show that half a minute late
+WRITING = 5.0  # seconds in which whoever made a lease writes his name into it
+REMOVAL = 30.0  # seconds that the removal of a void lease, a matter of milliseconds, takes at most
 
 
 class Holder(NamedTuple):
@@ -42,16 +43,20 @@ def machine() -> str:
 
 
 def started(pid: int) -> str | None:
-    """When a process of this machine started, in the kernel's units; "" where /proc is missing; None if it is gone."""
-    if not Path("/proc/self/stat").exists():
-        return "" if _exists(pid) else None
+    """When a process of this machine started, in the kernel's units; None if it is gone; "" if it runs, but /proc does
+    not show it: there is none, or it hides other users' processes.
+
+    One that has ended, but whose parent has yet to fetch its status, is gone: in a container that may stay so.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if state in "ZX" else fields[18]
     except (FileNotFoundError, ProcessLookupError):
-        return None
+        return "" if exists(pid) else None
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether this machine has such a process, be it another user's."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -89,6 +94,7 @@ class Lease:
                     return holder
                 self._remove(holder)
                 continue
+            os.fchmod(file, 0o644)  # others must be able to read it, whatever the umask
             with os.fdopen(file, "w") as out:
                 out.write("\t".join(map(str, self.me)))
             return None
@@ -106,32 +112,36 @@ class Lease:
             self.path.unlink(missing_ok=True)
 
     def _void(self, holder: Holder) -> bool:
-        if holder.machine == self.me.machine:
-            return started(holder.pid) != holder.started
-        return self._age() > LIFETIME
+        if holder.machine == self.me.machine and (now := started(holder.pid)) != "":
+            return now != holder.started
+        return self._age(self.path) > LIFETIME
 
-    def _age(self) -> float:
-        """Seconds since the last refresh by the clock of the folder's machine, which may differ from ours."""
+    def _age(self, path: Path) -> float:
+        """Seconds since a file was written or refreshed by the clock of the folder, which may differ from ours."""
         probe = self.path.with_name(f".{self.path.name}.{self.me.nonce}")
         probe.touch()
         try:
-            return probe.stat().st_mtime - self.path.stat().st_mtime
+            return probe.stat().st_mtime - path.stat().st_mtime
         except FileNotFoundError:
             return 0.0
         finally:
             probe.unlink(missing_ok=True)
 
     def _remove(self, void: Holder | None) -> None:
-        """Take a void lease away, and give it back where another had replaced it meanwhile."""
-        if void is None and self._age() < 5:  # being written; a process that was killed there leaves it like this
+        """Take a void lease away, unless another process does so: it may have been replaced by then."""
+        removal = self.path.with_name(f".{self.path.name}.removal")
+        try:
+            os.close(os.open(removal, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            if self._age(removal) > REMOVAL:  # whoever made it was killed
+                removal.unlink(missing_ok=True)
             time.sleep(0.1)
             return
-        aside = self.path.with_name(f".{self.path.name}.{self.me.nonce}")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:
-            return
-        if written(aside) != void:
-            with suppress(FileExistsError):
-                os.link(aside, self.path)
-        aside.unlink(missing_ok=True)
+            # no holder: being written; a process that was killed there leaves it like this
+            if written(self.path) == void and (void or self._age(self.path) > WRITING):
+                self.path.unlink(missing_ok=True)
+        finally:
+            removal.unlink(missing_ok=True)
+        if void is None:
+            time.sleep(0.1)

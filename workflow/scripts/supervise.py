@@ -14,10 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO
 
+from lease import machine, started
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STARTER = "ROBUSTGEN_STARTED_BY"  # environment variable: machine, id and start of the process that jobs work for
 GRACE = 8.0  # seconds for dvc and a training to end by themselves; SLURM kills after 30
 TICK = 2.0  # seconds between looks at the world
 
@@ -83,7 +85,12 @@ def supervisor() -> Iterator[Supervisor]:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # `nohup` is meant
             signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    yield Supervisor(read, _gone(_snakemake()))
+    yield Supervisor(read, _gone(os.environ.get(STARTER, "")))
+
+
+def lead() -> None:
+    """Let the jobs that this process starts end with it, even one that it started right before its end."""
+    os.environ[STARTER] = "\t".join([machine(), str(os.getpid()), started(os.getpid()) or ""])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -118,29 +125,13 @@ def _guard(group: int) -> int:
     return write
 
 
-def _snakemake() -> int:
-    """Process id of the Snakemake that started this one; 0 where none did, or where /proc is missing."""
-    pid = os.getppid()
-    with suppress(OSError, ValueError, IndexError):
-        while pid > 1:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if any(word.endswith((b"snakemake", b"snakemake/__main__.py")) for word in words[:4]):
-                return pid
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
-
-
-def _gone(pid: int) -> Callable[[], bool]:
-    """Whether the process, alive now, has ended since; never where `pid` is 0."""
-
-    def identity() -> str:
-        with suppress(OSError):
-            state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            return rest[18] if state not in "ZX" else ""
-        return ""
-
-    first = identity() if pid else ""
-    return lambda: bool(first) and identity() != first
+def _gone(starter: str) -> Callable[[], bool]:
+    """Whether the process of a STARTER has ended; never where there is none, or one of another machine."""
+    where, _, process = starter.partition("\t")
+    pid, _, begun = process.partition("\t")
+    if where != machine() or not pid.isdecimal():
+        return lambda: False
+    return lambda: started(int(pid)) not in (begun, "")
 
 
 def say(message: str) -> None:

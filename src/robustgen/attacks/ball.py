@@ -121,6 +121,13 @@ def ball_of(norm: str, eps: float) -> Ball:
     return BALLS[norm](eps)
 
 
+def check_radius(norm: str, eps: float) -> None:
+    """Raise UserError for an unknown norm, and for an L∞ radius in which every image lies: eps in bytes, as a rule."""
+    ball_of(norm, eps)
+    if norm == "linf" and eps > 1:
+        raise UserError(f"eps is {eps:g}, but images are in [0, 1]; did you mean {eps:g}/255?")
+
+
 def _norm(x: Tensor) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
     return norm

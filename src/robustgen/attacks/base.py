@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from torchattacks.attack import Attack
 
 from robustgen.attacks.ascent import Callback
-from robustgen.attacks.ball import Ball, Norm, ball_of
-from robustgen.data.images import check_images
+from robustgen.attacks.ball import Ball, Norm, ball_of, check_radius
+from robustgen.data.images import check_count, check_images, check_labels
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.options import ADDED, Ratio
@@ -27,7 +28,7 @@ class BallOptions:
     def __post_init__(self) -> None:
         if not self.eps >= 0 or getattr(self, "steps", 0) < 0 or not getattr(self, "alpha", 1) > 0:
             raise UserError(f"an attack needs eps >= 0, alpha > 0 and steps >= 0, not {self}")
-        ball_of(self.norm, self.eps)
+        check_radius(self.norm, self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,8 @@ class BallAttack(Attack):  # type: ignore[misc]
 
     `Options` is the attack's frozen dataclass; `HePGD(model, eps=8 / 255, lam=1.2)` fills it. The call takes images
     (N, C, H, W) in [0, 1], labels (N,) and the images' positions in their data set (default 0..N-1), which seed the
-    random streams, and returns images of the same shape within eps (asserted) and within [0, 1].
+    random streams, and returns images of the same shape within eps (asserted) and within [0, 1]. It raises UserError
+    for images outside [0, 1], labels that are no classes, and labels or positions that are not as many as the images.
     """
 
     Options: type[Any] = BallOptions
@@ -62,10 +64,10 @@ class BallAttack(Attack):  # type: ignore[misc]
         self, inputs: Tensor, labels: Tensor, indices: Sequence[int] | Tensor | None = None, **_: Any
     ) -> Tensor:
         check_images(inputs)
-        order = range(len(inputs)) if indices is None else [int(i) for i in indices]
-        self._remember(order, None)
-        x, y = inputs.detach().to(self.device), labels.detach().to(self.device)
-        with evaluating(self.model):
+        check_labels(labels, len(inputs))
+        self._remember(positions(indices, len(inputs)), None)
+        x, y = inputs.detach().to(self.device), labels.detach().to(self.device).long()
+        with evaluating(self.model), self.checking(y):
             adversarial: Tensor = self.forward(x, y).detach()
         check_images(adversarial)
         self.ball.check(adversarial, x, type(self).__name__)
@@ -84,6 +86,28 @@ class BallAttack(Attack):  # type: ignore[misc]
         assert self._streams is not None
         return self._streams
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        """Those that give logits (N, K) of the classes."""
+        return (self.model,)
+
+    @contextmanager
+    def checking(self, y: Tensor) -> Iterator[None]:
+        """Within, logits of fewer classes than labels y (N,) name are a UserError, without a forward pass of its own.
+
+        Nothing else says how many classes a network has, and an attack that only compares labels would take such a one
+        for a misclassification.
+        """
+
+        def check(_: nn.Module, __: object, logits: object) -> None:
+            if isinstance(logits, Tensor) and logits.ndim == 2 and highest >= logits.shape[1]:
+                check_labels(y, len(y), logits.shape[1])
+
+        highest = int(y.max())
+        with ExitStack() as stack:
+            for network in self.networks():
+                stack.callback(network.register_forward_hook(check).remove)
+            yield
+
     def _remember(self, order: Sequence[int], streams: ImageStreams | None) -> None:
         # not by plain assignment: torchattacks keeps every value ever assigned to an attack
         object.__setattr__(self, "_order", order)
@@ -92,3 +116,10 @@ class BallAttack(Attack):  # type: ignore[misc]
     def uniform_start(self, x: Tensor) -> Tensor:
         """Offsets shaped as x, uniform in the ball of radius 1, each image from its own stream."""
         return self.ball.offset(x, self.streams)
+
+
+def positions(indices: Sequence[int] | Tensor | None, n: int) -> Sequence[int]:
+    """The positions of n images in their data set, 0..n-1 where none are given; UserError unless each has one."""
+    order = range(n) if indices is None else [int(i) for i in indices]
+    check_count(n, len(order), "index", "indices")
+    return order

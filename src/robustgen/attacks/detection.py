@@ -205,6 +205,9 @@ class DetectionAttack(BallAttack):
         super().__init__(Networks(classifier, detectors), **chosen)
         self.kind = ATTACKS[name]
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.model.classifier, self.model.detectors)
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         run = self._all_targets if self.kind.value is None else self._last
         adversarial, score = run(x, y)

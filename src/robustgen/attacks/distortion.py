@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from robustgen.attacks.ball import L2
 from robustgen.attacks.first_order import Rule, check_rule, climb_best
 from robustgen.attacks.objectives import accepted, best_other
-from robustgen.data.images import check_images
+from robustgen.data.images import check_images, check_labels
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.options import Ratio
@@ -69,14 +69,16 @@ def distort(
     An error is an image whose largest logit z_H (N, K) is not y's and above the threshold T. For each image and each
     of `depth` weights c, a climb from x raises max_{i≠y} z_H(x')_i − c‖x' − x‖² (Eq. 21) in [0, 1]; c grows where any
     iterate is an error and falls where none is, by binary search.
-    Raises UserError for images that are none, and where logits are NaN.
+    Raises UserError for images and labels that are none, and where logits are NaN.
     """
     check_images(x)
-    x, y = x.detach(), y.detach()
+    check_labels(y, len(x))
+    x, y = x.detach(), y.detach().long()
     search = _Search(x, options)
     with evaluating(detectors):
         with torch.no_grad():
             z = in_company(detectors, x)
+        check_labels(y, len(x), z.shape[1])
         search.settle(accepted(z, z, y) > threshold)
         for tried in range(options.depth):
             rows = search.standing()

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustgen.attacks.base import BallAttack, BallOptions
+from robustgen.attacks.base import BallAttack, BallOptions, positions
 from robustgen.attacks.objectives import cross_entropy
-from robustgen.data.images import check_images
+from robustgen.data.images import check_count, check_images, check_labels
 from robustgen.errors import UserError
 from robustgen.models import evaluating
 from robustgen.options import Ratio
@@ -117,6 +117,9 @@ class EotAttack(BallAttack, ABC):
         self.parts = Parts("classifying one purified image", "free the accelerator or set device cpu")
         self.images = Parts("taking one image's gradient through the purification", "lower draws")
 
+    def networks(self) -> tuple[nn.Module, ...]:
+        return (self.model.classifier,)
+
     @abstractmethod
     def propose(self, climb: Climb, wanted: bool) -> Tensor:
         """(N,) bool: the images to be checked by fresh draws where they are.
@@ -167,13 +170,17 @@ class EotAttack(BallAttack, ABC):
 
         `indices` (N,), default 0..N-1, seed the images' random streams. `natural_correct` (N,) saves its computation
         where it is known from the same seed, H_def and defence. `progress` is called after every check of the states.
-        Raises UserError where the defence returns NaN or infinite logits.
+        Raises UserError for images and labels that are none, for labels, indices or `natural_correct` that are not as
+        many as the images, and where the defence returns NaN or infinite logits.
         """
         check_images(x)
-        order = list(range(len(x))) if indices is None else [int(i) for i in indices]
-        x, y = x.detach().to(self.device), y.detach().to(self.device)
+        check_labels(y, len(x))
+        if natural_correct is not None:
+            check_count(len(x), len(natural_correct), "entry of natural_correct", "entries of natural_correct")
+        order = list(positions(indices, len(x)))
+        x, y = x.detach().to(self.device), y.detach().to(self.device).long()
         parts = []
-        with evaluating(self.model):
+        with evaluating(self.model), self.checking(y):
             for first in range(0, len(x), self.batch):
                 rows = slice(first, first + self.batch)
                 known = None if natural_correct is None else torch.from_numpy(natural_correct[rows])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from robustgen.adam import Adam
-from robustgen.attacks.ball import Ball, ball_of
+from robustgen.attacks.ball import Ball, check_radius
 from robustgen.errors import UserError
 
 Rule = Literal["steepest", "adam"]  # the ball's steepest step, or Adam on δ (GAT's attacks on MNIST, Sec. 5.1)
@@ -35,7 +35,7 @@ def check_ascent(
     *, norm: str, eps: float, rule: str, steps: int, alpha: float, restarts: int = 1, random_start: bool = True
 ) -> None:
     """Raise UserError for settings that make no attack."""
-    ball_of(norm, eps)
+    check_radius(norm, eps)
     check_rule(rule)
     if not (eps >= 0 and alpha > 0 and steps >= 0):
         raise UserError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.attacks.ball import Ball
+from robustgen.data.images import check_count
 from robustgen.errors import UserError
 from robustgen.replicates import in_company
 from robustgen.seeding import ImageStreams, derive
@@ -62,7 +63,7 @@ class Following(nn.Module):
     side, each with `draws` samples of its Q* (None: the network's own number): expectation over transformation. Every
     call draws anew, but one that asks again about the images of the call before gets its answer. Row i is always the
     same image, the one at `indices[i]` in its data set, which with `seed` sets its random stream. Any other classifier
-    is asked as it is.
+    is asked as it is. Raises UserError for another number of images than of indices.
     """
 
     def __init__(
@@ -97,8 +98,7 @@ class Following(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.synthesis is None:
             return in_company(self.network, x)
-        if len(x) != len(self.indices):
-            raise ValueError(f"{len(x)} images for an attacker of {len(self.indices)}")
+        check_count(len(x), len(self.indices), "index", "indices")
         return self.synthesis.logits(x, self.latents(x))
 
     def latents(self, x: Tensor) -> Latents:

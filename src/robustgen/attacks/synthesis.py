@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from robustgen.attacks import minimal
-from robustgen.attacks.ball import Norm, ball_of
+from robustgen.attacks.ball import Norm, ball_of, check_radius
 from robustgen.attacks.first_order import better, climb_best
 from robustgen.attacks.following import Following, Synthesis, Task
 from robustgen.attacks.minimal import Nearest
 from robustgen.attacks.objectives import margin
-from robustgen.data.images import check_images
+from robustgen.data.images import check_count, check_images, check_labels
 from robustgen.errors import UserError
 from robustgen.models import evaluating, frozen
 from robustgen.options import Ratio
@@ -81,7 +81,7 @@ class Options(Details):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ball_of(self.norm, 0)
+        check_radius(self.norm, self.eps or 0)
         if min(self.restarts, 1 if self.steps is None else self.steps) < 1:
             raise UserError(f"an attack needs steps and restarts >= 1, not {self.steps} and {self.restarts}")
         if self.follow < 0 or min(self.runs, 1 if self.draws is None else self.draws) < 1:
@@ -152,11 +152,14 @@ def run_attack(
     are not attacked: those of `wrong` (N,) bool, or where that is None those that `confirmed` names; nor is any at
     eps = 0. `starts` (J, C, H, W): images that the boundary attack may start from, test images of all classes for
     instance; without them it starts at uniform noise.
-    Raises UserError for options that make no attack, images outside [0, 1] and logits that are not finite.
+    Raises UserError for options that make no attack, images outside [0, 1], labels that are none, labels or indices
+    that are not as many as the images, and logits that are not finite.
     """
     kind = _kind(name, options)
     check_images(x)
-    x, y = x.detach(), y.to(x.device)
+    check_labels(y, len(x))
+    check_count(len(x), len(indices), "index", "indices")
+    x, y = x.detach(), y.to(x.device).long()
     if wrong is None:
         wrong = confirmed(network, x, y, indices, runs=options.runs, seed=derive(options.seed, "natural"))
     following, streams = _following(name, network, indices, options), ImageStreams(derive(options.seed, name), indices)
@@ -266,8 +269,12 @@ def fresh_logits(network: nn.Module, images: Tensor, indices: Sequence[int], *, 
 def confirmed(
     network: nn.Module, adversarial: Tensor, y: Tensor, indices: Sequence[int], *, runs: int = 1, seed: int = 0
 ) -> Tensor:
-    """(N,) bool: which images (N, C, H, W) the network takes for another class than y (N,), by `fresh_logits`."""
+    """(N,) bool: which images (N, C, H, W) the network takes for another class than y (N,), by `fresh_logits`.
+
+    Raises UserError also where y are not labels of these images and of the network's classes.
+    """
     logits = fresh_logits(network, adversarial, indices, runs=runs, seed=seed)
+    check_labels(y, len(adversarial), logits.shape[1])
     return logits.argmax(1) != y.to(logits.device)
 
 

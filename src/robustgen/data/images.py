@@ -84,12 +84,23 @@ def check_images(x: Tensor, channels: int | None = None, size: int | tuple[int, 
     """Raise UserError unless `x` is a batch of images: floating point (N, C, H, W), N > 0, every value in [0, 1].
 
     channels: the C expected; size: the side, or (height, width), expected, in pixels; None accepts any.
-    Values may leave the range by 1e-6. NaN and infinity are refused.
+    Values may leave the range by 1e-6. NaN and infinity are refused, and so is what is no tensor.
     """
-    if x.ndim != 4:
-        raise UserError(f"images must have four dimensions (N, C, H, W), not shape {tuple(x.shape)}; reshape the batch")
+    check_form(x, channels, size)
     if x.numel() == 0:
         raise UserError(f"there is no image in a batch of shape {tuple(x.shape)}; give at least one")
+    low, high = (value.item() for value in x.detach().aminmax())
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # this way round NaN fails too
+        raise UserError(
+            f"image values must lie in [0, 1], not [{low:g}, {high:g}]; undo any normalisation, models hold their own"
+        )
+
+
+def check_form(x: Tensor, channels: int | None = None, size: int | tuple[int, int] | None = None) -> None:
+    """As `check_images`, of any number and any values: what a sampler gives a network may leave [0, 1]."""
+    _check_tensor(x, "images")
+    if x.ndim != 4:
+        raise UserError(f"images must have four dimensions (N, C, H, W), not shape {tuple(x.shape)}; reshape the batch")
     expected = (size, size) if isinstance(size, int) else size
     if channels is not None and x.shape[1] != channels:
         raise UserError(f"images have {x.shape[1]} channels where {channels} are expected; use the matching data file")
@@ -98,8 +109,41 @@ def check_images(x: Tensor, channels: int | None = None, size: int | tuple[int, 
         raise UserError(f"images are {found} pixels (height x width) where {wanted} are expected; resize them")
     if not x.is_floating_point():
         raise UserError(f"images must be floating point in [0, 1], not {x.dtype}; divide bytes by 255")
-    low, high = (value.item() for value in x.detach().aminmax())
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # this way round NaN fails too
-        raise UserError(
-            f"image values must lie in [0, 1], not [{low:g}, {high:g}]; undo any normalisation, models hold their own"
+
+
+def check_labels(y: Tensor, n: int, classes: int | None = None) -> None:
+    """Raise UserError unless `y` holds the labels of n images: whole numbers (n,), 0 or more, below `classes`.
+
+    classes: how many there are; None where that is not known.
+    """
+    _check_tensor(y, "labels")
+    # told by name: booleans are no floating point either, and torch has no test for whole numbers
+    if not str(y.dtype).removeprefix("torch.").startswith(("int", "uint")):
+        raise UserError(f"labels must be whole numbers, the classes, not {y.dtype}; convert them with .long()")
+    if y.ndim != 1:
+        raise UserError(f"labels must be one number for each image, not of shape {tuple(y.shape)}; give shape ({n},)")
+    check_count(n, len(y), "label", "labels")
+    if not n:
+        return
+    low, high = (int(value) for value in y.detach().aminmax())
+    if low < 0:
+        raise UserError(f"a label is {low}; classes are counted from 0")
+    if classes is not None and high >= classes:
+        raise UserError(f"a label is {high}, but there are {classes} classes; labels are 0 to {classes - 1}")
+
+
+def check_count(n: int, count: int, one: str, many: str) -> None:
+    """Raise UserError unless there are as many of something, `one` or `many` by name, as images."""
+    if count != n:
+        images, things = (
+            f"{k} {name if k == 1 else names}" for k, name, names in ((n, "image", "images"), (count, one, many))
         )
+        raise UserError(f"{images}, but {things}; give one for each")
+
+
+def _check_tensor(value: object, name: str) -> None:
+    """Raise UserError for what is no tensor, a numpy array for instance."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise UserError(f"{name} must be a torch tensor, not {type(value).__name__}; convert with torch.as_tensor")

@@ -52,7 +52,8 @@ def read_digits() -> Source:
 def read_folder(root: Path) -> Source:
     """A user's image folders: class folders below `train` and one or both of `val` and `test`, or class folders alone.
 
-    Of `val` and `test` a single one is the test part; where both exist, `val` is the validation part.
+    Of `val` and `test` a single one is the test part; where both exist, `val` is the validation part. Raises UserError
+    for folders of another layout, and for the first file that is no image.
     """
     if not root.is_dir():
         raise UserError(f"no image folder {root}; give --root a folder of class folders, or of train and test folders")
@@ -64,7 +65,21 @@ def read_folder(root: Path) -> Source:
         raise UserError(f"{names['train']} holds {len(classes)} class folder(s); at least two are needed")
     labels = {each: number for number, each in enumerate(classes)}
     parts = {part: _image_folder(folder, labels) for part, folder in names.items()}
+    for part in parts.values():
+        for file in part.images:
+            _check_file(Path(file))
     return Source(parts=parts, classes=classes, origin=str(root))
+
+
+def _check_file(file: Path) -> None:
+    """Raise UserError for a file that is no image, as far as is told without decoding its pixels."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            image.verify()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{file} is not a readable image ({error}); replace or remove it") from error
 
 
 def _subfolders(root: Path) -> list[str]:

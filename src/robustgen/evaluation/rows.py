@@ -5,7 +5,6 @@ Three records, one CSV file each; the Markdown and the HTML report are views of 
 
 from __future__ import annotations
 
-import csv
 import math
 import types
 from collections import Counter
@@ -15,7 +14,7 @@ from numbers import Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from robustgen.errors import UserError
-from robustgen.io import PathLike, existing, save_csv
+from robustgen.io import PathLike, load_csv, save_csv, unreadable
 
 Verdict = Literal["holds", "fails", "not decided"]
 Status = Literal["reproduced", "partly", "not at this scale", "not reproducible"]
@@ -148,30 +147,20 @@ def _plain(kind: Any) -> tuple[Any, bool]:
 
 
 def _load(path: PathLike, kind: type[Record], what: str) -> list[Record]:
-    source = existing(path, what)
+    header, lines = load_csv(path, what)
     hints = get_type_hints(kind)
     records = []
     try:
-        with source.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            if header != list(hints):
-                raise ValueError(f"columns are {', '.join(header) or 'none'}; expected {', '.join(hints)}")
-            for cells in reader:
-                if len(cells) != len(header):
-                    raise ValueError(f"line {reader.line_num} has {len(cells)} cells instead of {len(header)}")
-                values = {
-                    name: _parse(cell, hints[name], name, reader.line_num)
-                    for name, cell in zip(header, cells, strict=True)
-                }
-                record = kind(**values)
-                if isinstance(record, Row) and not _says_something(record):
-                    raise ValueError(f"line {reader.line_num}: value is '', not a number")
-                records.append(record)
-    except (ValueError, csv.Error) as error:
-        raise UserError(
-            f"{source} is not a readable {what} ({error}); delete it and make it again: `snakemake --cores 2 {source}`"
-        ) from error
+        if header != list(hints):
+            raise ValueError(f"columns are {', '.join(header) or 'none'}; expected {', '.join(hints)}")
+        for number, cells in enumerate(lines, 2):
+            values = {name: _parse(cell, hints[name], name, number) for name, cell in zip(header, cells, strict=True)}
+            record = kind(**values)
+            if isinstance(record, Row) and not _says_something(record):
+                raise ValueError(f"line {number}: value is '', not a number")
+            records.append(record)
+    except ValueError as error:
+        raise unreadable(path, what, error) from error
     return records
 
 

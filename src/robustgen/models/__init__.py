@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib import import_module
 from os import PathLike
+from threading import get_ident
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from robustgen.errors import UserError
 from robustgen.io import load_weights, save_weights
@@ -32,6 +34,8 @@ ARCHITECTURES = (
     "resnet50",
     "wide_resnet",
 )
+# A header that asks for more than EXCESS times its file's weights and SPARE besides is refused.
+EXCESS, SPARE = 8, 1000
 
 
 def config_type(arch: str) -> type[Any]:
@@ -94,6 +98,8 @@ def save(path: str | PathLike[str], model: nn.Module, **facts: Any) -> None:
 def load(path: str | PathLike[str], device: str | torch.device = "cpu", arch: str | None = None) -> nn.Module:
     """The network in a file written by `save`, in eval mode on `device`.
 
+    A network many times the size of its file is refused before it takes memory.
+
     Raises UserError for a missing or damaged file, an unknown architecture or one that is not `arch` (where that is
     given), and weights that do not fit it.
     """
@@ -104,11 +110,43 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu", arch: st
     kind = config_type(found)
     try:
         parameters = {k: tuple(v) if isinstance(v, list) else v for k, v in header["parameters"].items()}
-        model = build(kind(**parameters))
+        limit = EXCESS * (SPARE + sum(tensor.numel() for tensor in tensors.values()))
+        if _largest(header["parameters"]) > limit:
+            raise UserError(f"it names a number above {limit}, for so few weights")
+        with _at_most(limit):
+            model = build(kind(**parameters))
         model.load_state_dict(tensors)
-    except (UserError, AttributeError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # a stranger's header may break a constructor in any way
         first = [line.strip() for line in str(error).strip().splitlines()]
         raise UserError(
             f"{path}: the weights do not fit the architecture its header names ({' '.join(first[:2])}); train it again"
         ) from error
     return model.eval().to(device).to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def _at_most(limit: int) -> Iterator[None]:
+    """Inside, a network of more than `limit` weights is a UserError before their memory is filled."""
+    registered, thread = 0, get_ident()
+
+    def count(_: nn.Module, __: str, parameter: Tensor | None) -> None:
+        nonlocal registered
+        if parameter is not None and get_ident() == thread:  # others may be building networks
+            registered += parameter.numel()
+            if registered > limit:
+                raise UserError(f"it asks for more than {limit} weights, many times those of the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number in JSON's values; 0 where there is none."""
+    if isinstance(value, dict):
+        return _largest(list(value.values()))
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int) else 0

@@ -162,7 +162,8 @@ def load_grid(folder: PathLike, name: str, columns: Sequence[str], facts: Sequen
 def files(folder: PathLike, name: str) -> list[Path]:
     """The file of the study `name` of a folder, or its shards `<name>.<nnn>.npz`; UserError where both are there."""
     whole = Path(folder) / f"{name}.npz"
-    parts = sorted(path for path in whole.parent.glob(f"{name}.*.npz") if path.name[len(name) + 1 : -4].isdigit())
+    stem = whole.name.removesuffix("npz")  # the name may begin with folders
+    parts = sorted(path for path in whole.parent.glob(f"{stem}*.npz") if path.name[len(stem) : -4].isdigit())
     if whole.exists() and parts:
         raise UserError(f"{whole} stands beside its own shards ({parts[0].name}, ...); delete what is out of date")
     return parts or [whole]

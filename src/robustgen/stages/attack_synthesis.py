@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from robustgen.data import ImageSet
 
 REASONS = np.array(get_args(Reason))
+NO_ATTACK = Point(attack="pgd", norm="linf", eps=0, steps=0, restarts=1, draws=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +61,11 @@ class Options(Compute):
     inference: Inference = field(default_factory=Inference)  # of autoencoders; a classifier has none
     # A grid point has an entry in each of the lists that follow; a list of one value serves all points. pgd and
     # estimated (along estimated gradients) climb within eps; deepfool, ddn, cw, noise, boundary and latent-descent
-    # search for the nearest error, and points that differ in eps share one search
-    attack: tuple[str, ...]
-    norm: tuple[Norm, ...]  # deepfool, noise and latent-descent have both; ddn, cw and boundary have l2
+    # search for the nearest error, and points that differ in eps share one search; none: natural images alone
+    attack: tuple[str, ...] = ()
+    norm: tuple[Norm, ...] = ()  # deepfool, noise and latent-descent have both; ddn, cw and boundary have l2
     # radius at which the point is judged, pixel units; 0 is a control. The tables are of the first of each norm
-    eps: tuple[Ratio, ...]
+    eps: tuple[Ratio, ...] = ()
     steps: tuple[int, ...] = ()  # of the attack, noise: values of σ; none: the paper's of each attack
     restarts: tuple[int, ...] = (1,)  # random starts of pgd and estimated; the other attacks have one
     draws: tuple[int, ...] = (5,)  # samples of Q* that the attacker averages (EOT), where inference is variational
@@ -131,6 +132,8 @@ def check(options: Options) -> list[Point]:
             f"batch is {options.batch}, runs {options.runs}, shown {options.shown} and starts {options.starts}; "
             "give at least 1 image a batch, 1 run, 0 or more shown and starts"
         )
+    if not (options.attack or options.norm or options.eps):
+        return []
     lists = {name: getattr(options, name) for name in ("attack", "norm", "eps", "restarts", "draws")}
     if options.steps:
         lists["steps"] = options.steps
@@ -272,8 +275,9 @@ def attacked(target: Target, points: list[Point], options: Options, store: Store
         if len(rows):
             compute = partial(outcome, target, rows, run, restart, options)
             runs[run].take(restart, rows, store.all_kept(f"{run}-{restart}-{first}", compute))
-    each = [runs[point.run].at(point) for point in points]
-    return {name: np.stack([one[name] for one in each]) for name in each[0]}
+    # one more, for the shapes where there is none
+    each = [*(runs[point.run].at(point) for point in points), target.found(1).at(NO_ATTACK)]
+    return {name: np.stack([one[name] for one in each])[:-1] for name in each[0]}
 
 
 def boundary_starts(options: Options) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ class Comparison:
     adv_l2: str = ""  # in L2
     abs: str = ""  # variational autoencoders, exact inference
     e_abs: str = ""  # all three extensions
+    natural: str = ""  # folder of studies of the same names on more images, for accuracy without attack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,12 +153,19 @@ def measured(options: Options) -> m.Measured:
 
 def studies(options: Options, name: str) -> dict[str, Any]:
     """The studies of a section by role, and its data set as people write it."""
+    from robustgen.papers.e_abs import measured as m
     from robustgen.papers.e_abs.loading import load_attacks
     from robustgen.papers.words import named
 
     section = checked(getattr(options, name), name)
-    roles = {role: value for role, value in vars(section).items() if role != "dataset"}
+    roles = {role: value for role, value in vars(section).items() if role not in ("dataset", "natural")}
     loaded = {role: load_attacks(options.attacks, study) if study else None for role, study in roles.items()}
+    if folder := getattr(section, "natural", ""):
+        more = {role: f"{folder}/{PurePath(study).name}" for role, study in roles.items() if study}
+        found: dict[str, Any] = {
+            role: load_attacks(options.attacks, study, natural=True) for role, study in more.items()
+        }
+        return {"dataset": named(section.dataset), **loaded, "natural": m.Comparison(**found)}
     return {"dataset": named(section.dataset), **loaded}
 
 

@@ -60,7 +60,9 @@ def run(options: Options) -> None:
     _check(options)
     size = _side(options)
     source = sources.find(options.name, size, options.root)
-    rows = splits.split(source.parts, validation=options.validation, test=options.test, seed=options.seed)
+    rows = splits.split(
+        source.parts, validation=options.validation, test=options.test, seed=options.seed, classes=source.classes
+    )
     crop = options.name == FOLDER or DATASETS[options.name].fit == "crop"
     limits = {"train": options.limit_train, "validation": options.limit_validation, "test": options.limit_test}
     arrays: dict[str, np.ndarray] = {"classes": np.array(source.classes)}
@@ -94,6 +96,9 @@ def _check(options: Options) -> None:
             raise UserError(f"--{name.replace('_', '-')} is {value}; give a whole number above 0")
     if options.seed < 0:
         raise UserError(f"--seed is {options.seed}; give a whole number from 0 on")
+    splits.check_fraction(options.validation, "--validation")
+    if options.test is not None:
+        splits.check_fraction(options.test, "--test")
     known = DATASETS.get(options.name)
     if known is not None and (known.sizes is None or known.sizes[1]) and options.test is not None:
         raise UserError(f"--test is for sets without an official test part; leave it out for {options.name}")

@@ -1,19 +1,29 @@
-"""`robustgen models`: the models that dvc.lock records, and where each of them is."""
+"""List the published models, those that dvc.lock records: name, architecture, where it is, size, accuracy, licence.
+
+`robustgen.load(NAME)` in Python brings and loads one, `dvc pull models/NAME.safetensors` brings its file.
+
+where is the nearest place: workspace, below models/; changed, there but not as dvc.lock records it; cache and remote,
+DVC's; missing, none of these; not here, where the remote was not asked. accuracy is that of the kept weights on natural
+validation images, - where the training measures none. The licence is that of every data set trained on.
+"""
 
 from __future__ import annotations
 
-import csv
 import math
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
 
 from robustgen import hub
 from robustgen.data.registry import DATASETS, FOLDER
 from robustgen.hub import Published
+from robustgen.io import load_csv
+from robustgen.pipeline import check_scale
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -21,23 +31,20 @@ if TYPE_CHECKING:
 Place = Literal["workspace", "changed", "cache", "remote", "missing", "not here"]
 HEADER = ("name", "arch", "where", "size", "accuracy", "licence of the data")
 ACCURACIES = ("clean_accuracy", "accuracy")  # columns of training curves, on natural validation images
+SELECTED = {"clean": "clean_accuracy", "robust": "robust_accuracy", "accuracy": "accuracy"}  # by --recipe.select
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """List the published models: architecture, place, size, best validation accuracy, licence of the data.
-
-    where: workspace, below models/; changed, there but not as dvc.lock records it; cache, remote: DVC's; missing, in
-    none of them; not here, where the remote was not asked. `robustgen.load(NAME)` brings and loads one.
-    """
-
-    scale: str | None = None  # those of this scale alone: quick, desktop or paper
+    scale: Annotated[str | None, arg(metavar="SCALE")] = None  # those of this scale alone: quick, desktop or paper
     remote: bool = True  # ask DVC's remote for what is not here
 
 
 def run(options: Options) -> None:
-    """Print one line a model. Raises UserError outside a checkout."""
+    """Print one line a model. Raises UserError outside a checkout, and for an unknown scale."""
     root = hub.find_root()
+    if options.scale is not None:
+        check_scale(options.scale, root)
     stages = hub.recorded_stages(root)
     known = hub.published(root).values()
     models = [model for model in known if options.scale is None or model.name.startswith(f"{options.scale}/")]
@@ -46,14 +53,16 @@ def run(options: Options) -> None:
     widths = [max(len(each[column]) for each in lines) for column in range(len(HEADER))]
     for each in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(each, widths, strict=True)).rstrip())
+    if not models:
+        print(f"\nNo model {f'of scale {options.scale} ' if options.scale else ''}is recorded in dvc.lock.")
     if problem:
         print(f"\nThe remote was not asked: {problem}")
 
 
 def line(model: Published, place: Place, root: Path, stages: Mapping[str, Any]) -> tuple[str, ...]:
     """The cells of a model's line, under HEADER."""
-    accuracy = best_accuracy(model, root, stages)
-    shown = "-" if accuracy is None else f"{100 * accuracy:.1f} %"
+    found = accuracy(model, root, stages)
+    shown = "-" if found is None else f"{100 * found:.1f} %"
     licences = licences_of(model.stage, stages) or {"unknown"}
     return model.name, architecture(model, stages), place, size(model.size), shown, "; ".join(sorted(licences))
 
@@ -103,16 +112,24 @@ def option(stage: Mapping[str, Any], name: str) -> str | None:
     return next((value for word, value in pairwise(given) if word == name), None)
 
 
-def best_accuracy(model: Published, root: Path, stages: Mapping[str, Any]) -> float | None:
-    """The best accuracy on natural validation images along its training, in [0, 1]; None where no curve tells it."""
+def accuracy(model: Published, root: Path, stages: Mapping[str, Any]) -> float | None:
+    """Of the kept weights on natural validation images, in [0, 1]; None where no curve tells it."""
     curve = option(stages[model.stage], "--curve")
     path = root / curve if curve else None
     if path is None or not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    cells = [row[column] for row in rows for column in ACCURACIES if row.get(column)]
-    return max(filter(math.isfinite, map(float, cells)), default=None)
+    header, lines = load_csv(path, "training curve")
+    rows = [dict(zip(header, line, strict=True)) for line in lines]
+    row = kept(rows, option(stages[model.stage], "--recipe.select")) if rows else {}
+    value = float(next((row[column] for column in ACCURACIES if row.get(column)), "nan"))
+    return value if math.isfinite(value) else None
+
+
+def kept(rows: Sequence[Mapping[str, str]], select: str | None) -> Mapping[str, str]:
+    """The row of a training curve whose weights were kept: the latest of the best, or the last."""
+    default = "clean" if "clean_accuracy" in rows[0] else "last"
+    column = SELECTED.get(select or default)
+    return rows[-1] if column is None else max(reversed(rows), key=lambda row: float(row[column]))
 
 
 def licences_of(stage: str, stages: Mapping[str, Any]) -> set[str]:

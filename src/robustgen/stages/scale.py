@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from robustgen.errors import UserError
 from robustgen.io import atomic
@@ -17,8 +17,8 @@ DEFINITION = Path("dvc.yaml")
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    scale: Positional[str]  # desktop or paper: a folder of params/
-    slug: Positional[str]  # the paper: a file of that folder, without .yaml
+    scale: Annotated[Positional[str], arg(metavar="SCALE")]  # desktop or paper: a folder of params/
+    slug: Annotated[Positional[str], arg(metavar="SLUG")]  # the paper: a file of that folder, without .yaml
     state: Positional[Literal["on", "off"]] = "on"  # off keeps the results and their entries in dvc.lock
 
 

@@ -197,7 +197,8 @@ def test_files_are_read_as_they_were_written(study: AttackStudy, tmp_path: Path)
         np.testing.assert_array_equal(found.arrays[name], values)
 
 
-def test_shards_are_put_together_by_image(altered: Altered, study: AttackStudy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["", "mnist/"])
+def test_shards_are_put_together_by_image(altered: Altered, study: AttackStudy, tmp_path: Path, folder: str) -> None:
     parts = (np.arange(200, 400), np.arange(0, 200))
     for shard, rows in enumerate(parts):
         part = {name: study.arrays[name].take(rows, axis) for name, axis in PER_IMAGE.items()}
@@ -206,8 +207,8 @@ def test_shards_are_put_together_by_image(altered: Altered, study: AttackStudy, 
         part |= {name: study.arrays[name][:2] + shard for name in study.arrays if name.startswith("example_")
                  and name != "example_rows"}  # fmt: skip
         config = {"offset": int(rows[0]), "images": 200}
-        save_arrays(tmp_path / f"study.{shard:03}.npz", altered(study, config, **part).arrays)
-    found = load_attacks(tmp_path, "study")
+        save_arrays(tmp_path / f"{folder}study.{shard:03}.npz", altered(study, config, **part).arrays)
+    found = load_attacks(tmp_path, f"{folder}study")
     for name in PER_IMAGE:
         np.testing.assert_array_equal(found.arrays[name], study.arrays[name])
     # the first images are those of the shard of the first ones, whatever its number
@@ -217,6 +218,16 @@ def test_shards_are_put_together_by_image(altered: Altered, study: AttackStudy, 
     np.testing.assert_array_equal(found["example_rows"], [1, 202, 3])
     np.testing.assert_array_equal(found["example_losses"][1], study.arrays["example_losses"][0])
     np.testing.assert_array_equal(found["example_losses"][2], study.arrays["example_losses"][1] + 1)
+
+
+def test_natural_images_alone_are_read_where_they_are_asked_for(
+    only: Altered, study: AttackStudy, tmp_path: Path
+) -> None:
+    save_arrays(tmp_path / "study.npz", only(study, lambda each: np.zeros(len(each.arrays["eps"]), dtype=bool)).arrays)
+    found = load_attacks(tmp_path, "study", natural=True).at(np.arange(3))
+    np.testing.assert_array_equal(found.natural, study.natural[:3])
+    with pytest.raises(UserError, match="no attack or no image in it; give attack-synthesis at least one of each"):
+        load_attacks(tmp_path, "study")
 
 
 def test_what_does_not_belong_together_is_refused(altered: Altered, study: AttackStudy, tmp_path: Path) -> None:

@@ -101,6 +101,22 @@ def test_another_inference_may_differ_without_attack(altered: Altered, measured:
     assert ("Clean, by another inference", "ABS") not in found  # exact inference draws nothing
 
 
+def test_accuracy_without_attack_may_be_of_more_images(altered: Altered, measured: Measured) -> None:
+    e_abs, cnn = measured.mnist.e_abs, measured.mnist.cnn
+    assert e_abs is not None
+    assert cnn is not None
+    some = cnn.at(np.arange(40))
+    made = replace(
+        measured.mnist, cnn=some, natural=Comparison(cnn=cnn, e_abs=altered(e_abs, natural_correct=[0] * 400))
+    )
+    found = cells(replace(measured, mnist=made), "table1")
+    assert (found["Clean", "CNN"].n, found["L2 PGD", "CNN"].n, found["L2 PGD", "E-ABS"].n) == (400, 40, 40)
+    assert found["Clean", "E-ABS"].value == 0 < (found["L2 PGD", "E-ABS"].value or 0)
+    assert found["Clean", "ABS"].value is None  # not among those of the other images
+    tested = MAKERS["mcnemar"](replace(measured, mnist=made))
+    assert {row.n for row in tested if row.row.endswith("Clean, CNN − E-ABS") and row.column == "difference"} == {400}
+
+
 def test_the_order_of_lines_is_the_papers(measured: Measured) -> None:
     lines = list(dict.fromkeys(row.row for row in MAKERS["table1"](measured)))
     papers = list(dict.fromkeys(line for where, line, column in KNOWN if where == "MNIST" and column == "ABS"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from robustgen import io, models
 from robustgen.attacks import synthesis
@@ -89,3 +90,12 @@ def test_no_image_shown(run: Stage) -> None:
     found = run(f"{AAE} {PGD} --shown 0")
     assert found["shown_adversarial"].shape == (1, 0, 1, 8, 8)
     assert found["shown_predicted"].shape == (1, 0)
+
+
+@pytest.mark.parametrize("base", [CNN, AAE], ids=["cnn", "aae"])
+def test_no_attack(run: Stage, base: str) -> None:
+    found, attacked = run(base), run(f"{base} {PGD}")
+    for name in ("natural_logits", "natural_correct", "control_correct", "labels", "indices", "shown_images"):
+        np.testing.assert_array_equal(found[name], attacked[name])
+    for name in ("attack", "eps", "robust", "distance", "shown_adversarial", "shown_predicted"):
+        assert found[name].shape == (0, *attacked[name].shape[1:])

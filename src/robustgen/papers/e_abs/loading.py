@@ -19,9 +19,12 @@ Arrays = dict[str, np.ndarray]
 NEEDED = (*GRID, *PER_POINT, *CORRECT, "natural_logits", *PER_IMAGE, *SHOWN, "config")
 
 
-def load_attacks(folder: PathLike, name: str) -> AttackStudy:
-    """The study `name` of a folder of `attack-synthesis`, whole or in shards; UserError where it is damaged."""
-    shards = [(path, _arrays(path)) for path in files(folder, name)]
+def load_attacks(folder: PathLike, name: str, *, natural: bool = False) -> AttackStudy:
+    """The study `name` of a folder of `attack-synthesis`, whole or in shards; UserError where it is damaged.
+
+    One that is asked for `natural` images may have no attack.
+    """
+    shards = [(path, _arrays(path, natural=natural)) for path in files(folder, name)]
     shards.sort(key=lambda shard: int(shard[1]["indices"].min()))
     first = shards[0][1]
     optional = [array for array in BOUND if array in first]
@@ -64,13 +67,13 @@ def _examples(whole: Mapping[str, np.ndarray], shards: Sequence[Arrays]) -> Arra
     return {"example_rows": rows[chosen], **found}
 
 
-def _arrays(path: Path) -> Arrays:
+def _arrays(path: Path, *, natural: bool) -> Arrays:
     arrays = load_arrays(path)
     missing = [name for name in NEEDED if name not in arrays]
     if missing:
         raise UserError(f"{path} holds no array {', '.join(missing)}; make it with attack-synthesis")
     grid, images, shown = len(arrays["eps"]), len(arrays["labels"]), len(arrays["shown"])
-    if not grid or not images:
+    if not (grid or natural) or not images:
         raise UserError(f"{path}: no attack or no image in it; give attack-synthesis at least one of each")
     shapes = dict.fromkeys(GRID, (grid,)) | dict.fromkeys(PER_POINT, (grid, images))
     shapes |= {name: (images,) for name in (*CORRECT, *PER_IMAGE, *BOUND) if name in arrays}

@@ -53,12 +53,18 @@ class Comparison:
     adv_l2: AttackStudy | None = None
     abs: AttackStudy | None = None
     e_abs: AttackStudy | None = None
+    natural: Comparison | None = None  # the same models on more images, for accuracy without attack
 
     @cached_property
     def models(self) -> dict[str, AttackStudy]:
         """The models that were attacked, in the paper's order, on the images that all of them saw."""
         found = {CNN: self.cnn, ADV_LINF: self.adv_linf, ADV_L2: self.adv_l2, ABS: self.abs, E_ABS: self.e_abs}
         return on_common_images(found)
+
+    @property
+    def clean(self) -> dict[str, AttackStudy]:
+        """The models, on the images by which their accuracy without attack is told."""
+        return self.models if self.natural is None else self.natural.models
 
     def main_eps(self, norm: str) -> float | None:
         """The tables' radius in a norm, that of the last of the models attacked in it; None where none was."""
@@ -78,7 +84,7 @@ class Comparison:
         or under all of a norm together (All L∞; All L∞, with ours). Models that were not so attacked are left out.
         """
         if kind == CLEAN:
-            return {label: study.natural for label, study in self.models.items()}
+            return {label: study.natural for label, study in self.clean.items()}
         for norm in NORM_ORDER:
             for ours in (False, True):
                 if kind == all_line(norm, ours=ours):

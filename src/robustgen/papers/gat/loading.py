@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from robustgen.errors import UserError
-from robustgen.io import PathLike, existing, load_arrays
+from robustgen.io import PathLike, load_arrays, load_csv
 from robustgen.papers.gat.probe import PROBE, Probe
 from robustgen.papers.gat.study import DETECTION, Curve, Density, Detection, Distortion, Synthesis
 from robustgen.papers.gat.words import ATTACKS
@@ -146,12 +145,11 @@ def load_density(folder: PathLike, name: str) -> Density:
 
 def load_curve(folder: PathLike, name: str) -> Curve:
     """The training history `name` of a folder of CSV files of `train-gat`; UserError where it is damaged."""
-    path = existing(Path(folder) / f"{name}.csv", "training history")
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    path = Path(folder) / f"{name}.csv"
+    header, lines = load_csv(path, "training history")
     try:
-        columns = {column: np.array([float(line[column]) for line in lines]) for column in CURVE}
-    except (KeyError, TypeError, ValueError) as error:
+        columns = {column: np.array([float(line[header.index(column)]) for line in lines]) for column in CURVE}
+    except ValueError as error:
         raise UserError(f"{path} is not a training history of train-gat ({error}); make it again") from error
     finite(path, columns)
     return Curve(name, columns)

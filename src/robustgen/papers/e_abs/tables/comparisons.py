@@ -66,11 +66,11 @@ table4 = partial(five_models, paper=SVHN)
 
 def _clean(table: Table, made: Comparison, paper: str) -> Iterator[Row]:
     for model in MODELS:
-        if (study := made.models.get(model)) is None:
+        if (study := made.clean.get(model)) is None:
             yield from table.alone(paper, CLEAN, model, made.dataset or paper)
         else:
             yield table.row(made.dataset, CLEAN, model, accuracy(study.natural), clean_method(study), paper)
-    for model, study in made.models.items():
+    for model, study in made.clean.items():
         if is_random(study.config):
             method = "the inference that looks for errors, on the same images"
             yield table.row(made.dataset, AGAIN, model, accuracy(study.control), method)
