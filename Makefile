@@ -3,6 +3,7 @@ PYTHON ?= python3
 CORES ?= all
 SCALE ?= quick
 
+ROOM := 10
 BIN := .venv/bin
 READY := .venv/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -39,9 +40,12 @@ setup: $(READY) ## make .venv from requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "robustgen needs Python 3.11 or newer: make PYTHON=python3.11")'
+	@test -d .venv || $(PYTHON) -c 'import shutil, sys; free = shutil.disk_usage(".").free / 1e9; sys.exit(free < $(ROOM) and f"setting up takes $(ROOM) GB, of which .venv keeps 7; there is room for {free:.1f} GB here: make some")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@mkdir -p .venv/tmp # the system's folder for such files is smaller than torch on many nodes
+	TMPDIR="$(CURDIR)/.venv/tmp" $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
+	@rm -rf .venv/tmp
 	@touch $@
 
 lock: ## renew requirements.lock from pyproject.toml (needs the network)
