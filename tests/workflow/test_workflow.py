@@ -152,7 +152,7 @@ def test_unknown_file_and_scale_that_is_off(project: Project) -> None:
     params.parent.mkdir(parents=True, exist_ok=True)
     params.write_text("{}\n")
     shown = project.run("snakemake", "desktop", ok=False)
-    assert "robustgen scale desktop robust-generative on" in shown
+    assert "`robustgen scale desktop SLUG on` switches a paper on, SLUG being robust-generative" in shown
     assert "no paper has a params file for scale paper" in project.run("snakemake", "paper", ok=False)
 
 
