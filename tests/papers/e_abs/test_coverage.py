@@ -56,8 +56,17 @@ def test_more_images_on_the_papers_data_reproduce_it(build: Callable[..., Measur
     note = first(found)["Table 4"].note
     assert note == (
         "on SVHN; without L∞ PGD of radius 0.031373 (here 0.1), L∞ PGD of 20 random starts (here 5), "
+        "L∞ DeepFool of radius 0.031373 (here 0.1), L∞ noise of radius 0.031373 (here 0.1), "
         "L2 PGD of 20 random starts (here 5)"
     )
+    tests = [line for line in coverage(found) if line.what == "McNemar's test"]
+    assert [line.item for line in tests if line.status == "reproduced"] == ["Table 2"]
+    assert tests[-1].note == "on SVHN; without attacks set as the paper's"
+
+
+def test_mcnemars_tests_are_of_what_the_table_has(build: Callable[..., Measured]) -> None:
+    notes = {line.item: line.note for line in coverage(build(n=200)) if line.what == "McNemar's test"}
+    assert notes["Table 2"] == "on Fashion-MNIST; without 1000 test images (n 200)"
 
 
 def test_a_table_is_whole_with_the_papers_settings(
@@ -73,3 +82,6 @@ def test_a_table_is_whole_with_the_papers_settings(
     fewer = altered(e_abs, steps=np.where(e_abs.arrays["attack"] == "pgd", 40, 100))
     weaker = first(replace(found, fashion_mnist=replace(fashion, e_abs=fewer)))["Table 2"]
     assert "without L∞ PGD of 80 steps (here 40), L2 PGD of 80 steps (here 40)" in weaker.note
+    searches = altered(e_abs, {"details": {**e_abs.config["details"], "searches": 4}})
+    shorter = first(replace(found, fashion_mnist=replace(fashion, e_abs=searches)))["Table 2"]
+    assert shorter.note == "on Fashion-MNIST; without L2 CW of 5 binary searches (here 4)"

@@ -139,6 +139,8 @@ def test_words(altered: Altered, measured: Measured, study: AttackStudy) -> None
     assert cnn is not None
     points = {attack: cnn.method(cnn.point(attack=attack, norm="l2")) for attack in ("cw", "noise", "deepfool")}
     assert points["cw"] == "CW, L2 eps 1.5, 100 steps, 5 binary searches; seed 0"
+    earlier = altered(cnn, {"details": {**cnn.config["details"], "c": 0.1}})
+    assert "5 binary searches, the first with c 0.1;" in earlier.method(earlier.point(attack="cw", norm="l2"))
     assert points["noise"] == "noise, L2 eps 1.5, 100 values of σ, 10 draws; seed 0"
     assert points["deepfool"] == "DeepFool, L2 eps 1.5, 100 steps, 10 likeliest classes; seed 0"
     free = measured.gradient_free.study

@@ -300,6 +300,8 @@ def test_svhns_network_may_be_the_ablations(measured: Measured) -> None:
     recipe = cells(found, "training")["SVHN's recipe: E-ABS", "epochs"]
     assert (recipe.value, recipe.reference) == (500, 800)
     assert cells(found, "training")["SVHN's recipe: CNN", "epochs"].value is None
+    assert cells(found, "training")["SVHN's recipe: A-ABS", "β"].value == 1
+    assert ("SVHN's recipe: V-ABS", "β") not in cells(found, "training")  # ABS's network
 
 
 def test_networks_that_no_file_tells_of_leave_the_papers(altered: Altered, measured: Measured) -> None:

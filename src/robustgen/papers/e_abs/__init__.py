@@ -72,8 +72,9 @@ PAPER = Paper(
             kind="table",
             title="Every combination of the three extensions",
             caption="Accuracy without attack and under PGD in either norm. A: adversarial autoencoder; D: "
-            "discriminative loss and shared encoder; V: variational inference. The paper names no radii; ABS's and "
-            "E-ABS's numbers are those of its Table 4.",
+            "discriminative loss and shared encoder; V: variational inference, by the networks without it. What "
+            "else their trainings differ in is in the table of Sec. 4.3. The paper names no radii; ABS's and E-ABS's "
+            "numbers are those of its Table 4.",
         ),
         Artifact(
             name="table6",
@@ -110,11 +111,11 @@ PAPER = Paper(
             item="Sec. 4.3",
             kind="table",
             title="Training as it was",
-            caption="Recipes of the models of Tables 1–4, beside the paper's. An autoencoder's loss is its "
-            "reconstruction's cost, β times what keeps its latents near a standard normal (the discriminator's "
-            "verdict, or without one the Kullback-Leibler divergence), and, with a discriminative loss, γ times the "
-            "cross-entropy of the classes that its losses predict; noise σ is that of the images it is trained on. "
-            "“Encoder alone”: accuracy on validation images, with its latents in place of inference.",
+            caption="Recipes of the models of Tables 1–4 and of the other networks of Table 5, beside the paper's. An "
+            "autoencoder's loss is its reconstruction's cost, β times what keeps its latents near a standard normal "
+            "(the discriminator's verdict, or without one the Kullback-Leibler divergence), and, with a discriminative "
+            "loss, γ times the cross-entropy of the classes that its losses predict; noise σ is that of the images it "
+            "is trained on. “Encoder alone”: accuracy on validation images, with its latents in place of inference.",
         ),
         Artifact(
             name="attacks",

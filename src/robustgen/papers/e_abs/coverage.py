@@ -8,6 +8,7 @@ from robustgen.evaluation.rows import Coverage
 from robustgen.papers.coverage import drawing, line
 from robustgen.papers.e_abs.measured import Comparison, Measured, Sweeps
 from robustgen.papers.e_abs.tables.implemented import layers, networks
+from robustgen.papers.e_abs.tables.settings import RADIUS, settings
 from robustgen.papers.e_abs.tables.sweeps import OF_EOT, OF_STARTS, OF_STEPS, Sweep
 from robustgen.papers.e_abs.words import (
     ATTACKS,
@@ -27,7 +28,6 @@ from robustgen.papers.studies import OfImages
 from robustgen.papers.tables import Cell
 from robustgen.papers.words import NORMS, plural
 
-OPTIONS = {"steps": "steps", "random starts": "restarts", "EOT runs": "draws"}  # settings of PGD, and grid options
 Parts = dict[str, bool]
 
 
@@ -38,7 +38,7 @@ def coverage(found: Measured) -> list[Coverage]:
     sweeps = found.sweeps
     return [
         *(_compared(item, found.tables[paper], paper, known) for paper, item in TABLES.items()),
-        *(_mcnemar(item, found.tables[paper], paper) for paper, item in TABLES.items()),
+        *(_mcnemar(item, found.tables[paper], paper, known) for paper, item in TABLES.items()),
         _svhn("Table 5", "table5", "ablation", found.ablation.dataset, _ablated(found, every)),
         _svhn("Table 6", "table6", "samples of EOT", sweeps.dataset, _swept(OF_EOT, sweeps, known, every)),
         _svhn("Table 7", "table7", "random starts", sweeps.dataset, _swept(OF_STARTS, sweeps, known, every)),
@@ -62,7 +62,7 @@ def _svhn(item: str, where: str, what: str, dataset: str, parts: Mapping[str, bo
 
 
 def _compared(item: str, made: Comparison, paper: str, known: Mapping[Cell, Number]) -> Coverage:
-    """Models, attacks, images and PGD's settings of one of Tables 1-4."""
+    """Models, attacks with their settings, and images of one of Tables 1-4."""
     parts = {model: model in made.models for model in MODELS}
     if made.models:
         for norm in NORM_ORDER:
@@ -70,25 +70,29 @@ def _compared(item: str, made: Comparison, paper: str, known: Mapping[Cell, Numb
                 name = line_of(norm, attack)
                 parts[name] = len(made.attacked(name)) == len(made.models)
         parts |= _images(int(known[paper, "all attacks", "test images"].value), *made.models.values())
-        parts |= _pgd(made, paper, known)
+        parts |= _attacks(made, paper, known)
     return line(item, "five models under all attacks", item.lower().replace(" ", ""), parts,
                 dataset=made.dataset, shown=paper)  # fmt: skip
 
 
-def _pgd(made: Comparison, paper: str, known: Mapping[Cell, Number]) -> Parts:
-    """Whether PGD against E-ABS had the paper's steps, random starts and EOT runs, on its data set its radius too."""
+def _attacks(made: Comparison, paper: str, known: Mapping[Cell, Number]) -> Parts:
+    """Whether the attacks on E-ABS had the paper's settings, on its data set its radii too."""
     parts: Parts = {}
     for norm in NORM_ORDER:
-        name = line_of(norm, "pgd")
-        if E_ABS in (attacked := made.attacked(name)):
-            study, point = attacked[E_ABS]
-            wanted_radius, eps = known[paper, name, "radius"].value, study.options(point)["eps"]
-            if made.dataset == paper:
-                parts[f"{name} of radius {wanted_radius:g} (here {eps:g})"] = abs(eps - wanted_radius) < 1e-5
-            for setting, option in OPTIONS.items():
-                wanted, here = int(known[paper, name, setting].value), int(study.options(point)[option])
-                parts[f"{name} of {wanted} {setting} (here {here})"] = here >= wanted
+        for attack in PAPERS_ATTACKS[norm]:
+            name = line_of(norm, attack)
+            if E_ABS in (attacked := made.attacked(name)):
+                for setting, here in settings(*attacked[E_ABS]).items():
+                    wanted = known.get((paper, name, setting))
+                    if wanted is None or (setting == RADIUS and made.dataset != paper):
+                        continue
+                    enough = abs(here - wanted.value) < 1e-5 if setting == RADIUS else here >= wanted.value
+                    parts[f"{name} of {_of(setting, wanted.value)} (here {here:g})"] = enough
     return parts
+
+
+def _of(setting: str, value: float) -> str:
+    return f"radius {value:g}" if setting == RADIUS else f"{value:g} {setting}"
 
 
 def _images(wanted: int, *studies: OfImages | None) -> Parts:
@@ -97,10 +101,13 @@ def _images(wanted: int, *studies: OfImages | None) -> Parts:
     return {f"{wanted} test images (n {min(counts)})": min(counts) >= wanted} if counts else {}
 
 
-def _mcnemar(item: str, made: Comparison, paper: str) -> Coverage:
+def _mcnemar(item: str, made: Comparison, paper: str, known: Mapping[Cell, Number]) -> Coverage:
+    """The tests of a table's models: as far as what they compare is the paper's."""
     parts = {model: model in made.models for model in MODELS}
     if made.models:
         parts |= {f"all attacks of {norm}": made.main_eps(key) is not None for key, norm in NORMS.items()}
+        parts |= _images(int(known[paper, "all attacks", "test images"].value), *made.models.values())
+        parts["attacks set as the paper's"] = all(_attacks(made, paper, known).values())
     return line(item, "McNemar's test", "mcnemar", parts, dataset=made.dataset, shown=paper)
 
 

@@ -71,8 +71,9 @@ class AttackStudy(Pointed):
         return np.asarray(self.arrays["distance"][point])
 
     def errors(self, point: int) -> np.ndarray:
-        """Length (N,) of the confirmed change that is an error, whatever the radius of a search; inf where there is
-        none, 0 where the image is an error without attack.
+        """Length (N,) of the change that is an error, of a search whatever its radius and by the inference that
+        confirmed it, of a climb by the one that judges; inf where there is none, 0 where the image is an error without
+        attack.
         """
         search = str(self.arrays["attack"][point]) in SEARCHES
         found = self.distance(point) if search else np.where(self.robust(point), np.inf, self.distance(point))
@@ -148,12 +149,16 @@ class AttackStudy(Pointed):
         return inference_words(self.config)
 
     def false_breaks(self, point: int) -> Estimate | None:
-        """The share of the errors that the attacker saw which fresh inference does not confirm; None without any."""
+        """The share of the errors that the attacker saw which the inference that judges does not confirm; None without
+        any.
+        """
         seen = self.seen(point) & self.natural
         return accuracy(self.robust(point)[seen]) if seen.any() else None
 
     def by_chance(self, point: int) -> Estimate | None:
-        """The share of the errors that one fresh inference found which another does not confirm; None without any."""
+        """The share of the errors that one fresh inference found which the one that judges does not confirm; None
+        without any.
+        """
         found = self.chosen(point) & self.natural
         return accuracy(self.robust(point)[found]) if found.any() else None
 

@@ -14,7 +14,7 @@ ALL_THREE = "ADV-ABS (E-ABS)"  # Table 5's name of E-ABS
 VARIANTS = ("ABS", "A-ABS", "D-ABS", "V-ABS", "AD-ABS", "AV-ABS", "DV-ABS", ALL_THREE)
 CLEAN = "Clean"
 TABLES = {MNIST: "Table 1", FASHION: "Table 2", TRAFFIC: "Table 3", SVHN: "Table 4"}
-LEVEL = 0.01  # α of McNemar's test, the paper's (Sec. 4.2)
+LEVEL = 0.01  # α of McNemar's test, the paper's (Sec. 4.5)
 NORM_ORDER = ("linf", "l2")
 UNDER_PGD = {"linf": "PGD-L∞", "l2": "PGD-L2"}  # columns of Table 5
 PAPERS_ATTACKS = {  # those of Tables 1-4, in their order
@@ -91,6 +91,8 @@ def _peculiar(attack: str, options: Mapping[str, Any]) -> Iterator[str]:
     if attack in PECULIAR and PECULIAR[attack][0] in details:
         option, word = PECULIAR[attack]
         yield f"{details[option]} {word}"
+    if attack == "cw" and "c" in details:
+        yield f"the first with c {float(details['c']):g}"
     if attack in STARTED and (step := float(details.get("step", STEP))) != STEP:
         yield f"steps of {step:g} times eps / steps"
 

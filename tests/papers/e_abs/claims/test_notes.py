@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import mcnemar, proportion_difference
+from robustgen.evaluation.statistics import Estimate, mcnemar, proportion_difference
 from robustgen.papers.e_abs.claims.inference import pairs, pgd_in_both
+from robustgen.papers.e_abs.claims.paired import deciding
 from robustgen.papers.e_abs.measured import Measured
 from robustgen.papers.e_abs.study import AttackStudy
 
@@ -138,7 +140,7 @@ def test_gradient_free_attacks_are_beside_the_strongest_other(
     assert not [name for name in left if name.startswith("gradient-free-")]
 
 
-def test_attacks_without_gradients_need_a_tenth_of_the_papers_steps(
+def test_attacks_without_gradients_need_a_tenth_of_the_papers_queries(
     right: Measured, variant: Variant, changed: Variant, decide: Decide
 ) -> None:
     names = ("gradient-free-l2-weaker", "gradient-free-l2-finds-nothing-new")
@@ -151,8 +153,53 @@ def test_attacks_without_gradients_need_a_tenth_of_the_papers_steps(
         for name in names:
             assert (before[name].verdict, after[name].verdict) == (verdict, "not decided")
             assert after[name].value == before[name].value
-            assert after[name].note.endswith("9999 of the paper's 100000 steps decide nothing.")
+            assert after[name].note.endswith("9,999 queries where the paper's steps ask 100,000 decide nothing.")
         assert after["gradient-free-linf-weaker"] == before["gradient-free-linf-weaker"]
+
+
+def test_estimates_from_few_queries_decide_nothing(
+    right: Measured, altered: Callable[..., AttackStudy], decide: Decide
+) -> None:
+    study = right.gradient_free.study
+    assert study is not None
+    for queries, verdict in ((10, "holds"), (8, "not decided")):
+        each = altered(study, {"details": {**study.config["details"], "queries": queries}})
+        found = decide(replace(right, gradient_free=replace(right.gradient_free, study=each)))
+        claim = found["gradient-free-linf-weaker"]
+        assert claim.verdict == verdict
+        assert ("400 queries where the paper's steps ask 5,000" in claim.note) == (queries == 8)
+
+
+def test_recipes_that_differ_besides_the_extensions_are_told(
+    right: Measured, altered: Callable[..., AttackStudy], decide: Decide
+) -> None:
+    names = ("ablation-all-three-needed-clean", "ablation-a-abs-beside-abs", "ablation-dv-abs-beside-d-abs")
+    assert not any("recipes of their own" in decide(right)[name].note for name in names)
+    trained = {**right.ablation.a.config["trained"], "beta": 0.1, "epochs": 36}
+    other = replace(right, ablation=replace(right.ablation, a=altered(right.ablation.a, {"trained": trained})))
+    found = [decide(other)[name].note for name in names]
+    assert ["recipes of their own, see Sec. 4.3's table: epochs, β." in note for note in found] == [True, True, False]
+
+
+def test_numbers_of_the_paper_that_miss_its_own_claim_are_told(right: Measured, decide: Decide) -> None:
+    """By Table 1, 16.5 % are E-ABS's and 90.3 % those of adversarial training."""
+    decided = decide(right)
+    assert "16.5 and 90.3 %, Table 1 (L∞ eps 0.3), which miss it too. " in (
+        decided["mnist-linf-comparable-to-adversarial-training"].note
+    )
+    assert "miss it" not in decided["mnist-l2-comparable-to-adversarial-training"].note
+
+
+def test_of_several_estimates_one_that_fails_decides() -> None:
+    """Though the interval of another reaches lower."""
+    against = {"wide": Estimate(-0.05, -0.3, 0.2, 9), "sure": Estimate(-0.1, -0.2, -0.01, 9)}
+    above = Condition(">", 0)
+    assert deciding(against, above)[0] == "sure"
+    assert deciding({**against, "sure": Estimate(0.1, 0.02, 0.2, 9)}, above)[0] == "wide"
+    holding = {"far": Estimate(0.5, 0.4, 0.6, 9), "near": Estimate(0.2, 0.1, 0.3, 9)}
+    assert deciding(holding, above)[0] == "near"
+    assert deciding(holding, Condition("<", 0.7))[0] == "far"
+    assert deciding(holding, Condition("<", 0.35))[0] == "far"
 
 
 def test_published_numbers_are_compared_on_the_papers_data_alone(

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
 from robustgen.evaluation.claims import Condition
 from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import Estimate, proportion_difference
+from robustgen.evaluation.statistics import proportion_difference
 from robustgen.papers.e_abs.claims.paired import (
     CLEAN_MARGIN,
     ROBUST_MARGIN,
+    deciding,
     inferences,
     instead,
     methods,
     paired,
     papers_words,
+    singled_out,
 )
 from robustgen.papers.e_abs.claims.paired import slug as lowered
 from robustgen.papers.e_abs.measured import Ablation, Measured
 from robustgen.papers.e_abs.study import AttackStudy
+from robustgen.papers.e_abs.tables.implemented import COLUMNS as COLUMNS_OF_RECIPES
+from robustgen.papers.e_abs.tables.implemented import hyperparameters
 from robustgen.papers.e_abs.words import ALL_THREE, CLEAN, NORM_ORDER, SVHN, UNDER_PGD, VARIANTS
 from robustgen.papers.statements import POSITIVE, READING, SHARE, Statement
 from robustgen.papers.words import NORMS
@@ -68,22 +72,17 @@ def _attacked(section: Ablation, norm: str) -> dict[str, tuple[AttackStudy, int]
     return {name: (section.variants[name], point) for name, point in points.items() if point is not None}
 
 
-def _extreme(against: Mapping[str, Estimate], key: Callable[[Estimate], float], *, least: bool) -> tuple[str, Estimate]:
-    pick = min if least else max
-    return pick(against.items(), key=lambda pair: key(pair[1]))
-
-
 def _all_three(section: Ablation, column: str, right: dict[str, np.ndarray]) -> Claim:
     words = WORDS[COLUMNS[column]]
     statement = Statement(
         name=f"ablation-all-three-needed-{lowered(column)}",
         text=f"{SVHN}: all three extensions are necessary: E-ABS has a better {words} than any other combination",
         source=EXTENSIONS,
-        quantity=f"{words}, E-ABS − that combination's whose interval reaches lowest, {SHARE}",
+        quantity=f"{words}, E-ABS − the combination's that decides, {SHARE}",
     )
     against = {name: proportion_difference(right[ALL_THREE], right[name]) for name in VARIANTS if name != ALL_THREE}
-    name, estimate = _extreme(against, lambda found: found.low, least=True)
-    numbers = papers_words((SVHN, ALL_THREE, column), (SVHN, name, column))
+    name, estimate = deciding(against, statement.condition)
+    numbers = singled_out(against) + papers_words((SVHN, ALL_THREE, column), (SVHN, name, column))
     return statement.decided(estimate, _note(section, column, right, name, numbers))
 
 
@@ -93,20 +92,26 @@ def _no_single(section: Ablation, column: str, right: dict[str, np.ndarray]) -> 
         name=f"ablation-no-single-extension-{lowered(column)}",
         text=f"{SVHN}: no single extension significantly improves ABS's {words}",
         source=EXTENSIONS,
-        quantity=f"{words}, ABS with that single extension whose interval reaches highest − ABS, {SHARE}",
+        quantity=f"{words}, ABS with the single extension that decides − ABS, {SHARE}",
         condition=Condition("<", ROBUST_MARGIN),
     )
     against = {name: proportion_difference(right[name], right["ABS"]) for name in SINGLE}
-    name, estimate = _extreme(against, lambda found: found.high, least=False)
-    numbers = papers_words((SVHN, name, column), (SVHN, "ABS", column))
+    name, estimate = deciding(against, statement.condition)
+    numbers = singled_out(against) + papers_words((SVHN, name, column), (SVHN, "ABS", column))
     return statement.decided(estimate, f"{READING} {_note(section, column, right, name, numbers)}")
 
 
 def _note(section: Ablation, column: str, right: dict[str, np.ndarray], name: str, numbers: str) -> str:
     singly = ", ".join(f"{each} {which.mean():.1%}" for each, which in right.items())
-    return f"{instead(section.dataset, SVHN)}The difference is of {name}. {singly}. {numbers}" + _settings(
-        section, column, list(right)
-    )
+    words = f"{instead(section.dataset, SVHN)}The difference is of {name}. {singly}. {numbers}"
+    return words + _recipes(section, list(right)) + _settings(section, column, list(right))
+
+
+def _recipes(section: Ablation, names: list[str]) -> str:
+    """In what the trainings of variants differ besides the extensions, in words; empty where in nothing."""
+    recipes = [hyperparameters(study) for name in names if (study := section.variants[name]).training]
+    own = [column for column in COLUMNS_OF_RECIPES if len({each.get(column) for each in recipes if column in each}) > 1]
+    return f"Trained with recipes of their own, see Sec. 4.3's table: {', '.join(own)}. " if own else ""
 
 
 def _settings(section: Ablation, column: str, names: list[str]) -> str:
@@ -127,7 +132,8 @@ def _pair(section: Ablation, names: tuple[str, str], text: str, condition: Condi
         quantity=f"clean accuracy, {first} − {second}, {SHARE}",
         condition=condition,
     )
-    numbers = papers_words(*((SVHN, name, CLEAN) for name in names))
+    numbers = papers_words((SVHN, first, CLEAN), (SVHN, second, CLEAN))
     before = (f"{READING} " if condition.bound else "") + instead(section.dataset, SVHN)
     a, b = ((name, right[name]) for name in names)
-    return paired(statement, a, b, numbers + _settings(section, CLEAN, list(names)), before)
+    settings = numbers + _recipes(section, list(names)) + _settings(section, CLEAN, list(names))
+    return paired(statement, a, b, settings, before)

@@ -158,7 +158,7 @@ def _decided(paper: str, section: Comparison, each: Pairing) -> Iterator[Claim]:
     names = (each.first, each.second)
     before = f"{READING} " if each.reading else ""
     before += instead(section.dataset, paper)
-    numbers = papers_words(*((paper, each.kind, name) for name in names))
+    numbers = papers_words((paper, each.kind, each.first), (paper, each.kind, each.second), each.condition)
     first, second = ((name, right[name]) for name in names)
     yield paired(statement, first, second, numbers + line_words(section, each.kind, *names), before)
 

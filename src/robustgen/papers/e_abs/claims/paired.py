@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from robustgen.evaluation.rows import Claim
-from robustgen.evaluation.statistics import mcnemar, proportion_difference
+from robustgen.evaluation.claims import Condition, verdict
+from robustgen.evaluation.rows import Claim, Verdict
+from robustgen.evaluation.statistics import Estimate, mcnemar, proportion_difference
 from robustgen.papers.e_abs.study import AttackStudy
 from robustgen.papers.reference import reference
 from robustgen.papers.statements import Statement
@@ -16,6 +17,7 @@ PAPERS = reference("robustgen.papers.e_abs")
 CLEAN_MARGIN = 0.05  # our reading of comparable clean accuracies; of 100 images that never differ the interval is ±0.03
 ROBUST_MARGIN = 0.05  # our reading of comparable accuracies under attack
 STABLE_MARGIN = 0.05  # our reading of settings of an attack that are enough
+RANK: tuple[Verdict, ...] = ("fails", "not decided", "holds")
 Right = tuple[str, np.ndarray]  # whose, and which images (N,) are right
 
 
@@ -38,12 +40,33 @@ def paired(statement: Statement, first: Right, second: Right, settings: str, bef
     )
 
 
-def papers_words(first: tuple[str, str, str], second: tuple[str, str, str]) -> str:
-    """The paper's two numbers (data set, row, column) beside ours; empty where it gives them not both."""
+def deciding(against: Mapping[str, Estimate], condition: Condition) -> tuple[str, Estimate]:
+    """Of estimates that have all to meet a condition the one that decides: one that fails before an undecided one, of
+    two alike the one whose interval goes farther the wrong way.
+    """
+
+    def order(pair: tuple[str, Estimate]) -> tuple[int, float]:
+        estimate = pair[1]
+        return RANK.index(verdict(estimate, condition)), estimate.low if condition.relation == ">" else -estimate.high
+
+    return min(against.items(), key=order)
+
+
+def singled_out(against: Mapping[str, Estimate]) -> str:
+    """That a claim is decided by one of several estimates, in words."""
+    return f"The one of {len(against)} that decides; its interval is not widened for their number. "
+
+
+def papers_words(first: tuple[str, str, str], second: tuple[str, str, str], condition: Condition | None = None) -> str:
+    """The paper's two numbers (data set, row, column) beside ours, and whether their difference misses a condition;
+    empty where it gives them not both.
+    """
     if first not in PAPERS or second not in PAPERS:
         return ""
     a, b = PAPERS[first], PAPERS[second]
-    return f"The paper's: {a.value:g} and {b.value:g} %, {a.source}. "
+    difference = (a.value - b.value) / 100
+    missed = condition is not None and verdict(Estimate(difference, difference, difference, 1), condition) == "fails"
+    return f"The paper's: {a.value:g} and {b.value:g} %, {a.source}{', which miss it too' if missed else ''}. "
 
 
 def inferences(studies: Iterable[AttackStudy]) -> str:

@@ -29,7 +29,6 @@ class Said:
     source: str
     enough: str
     fewer: str  # what fewer do
-    nested: str = ""  # what its values have in common
 
     @property
     def words(self) -> str:
@@ -43,8 +42,7 @@ SAID = (
          fewer="with fewer samples of EOT the model seems more robust"),
     Said(sweep=OF_STARTS, papers=20, source="App. B.2, Table 7",
          enough="20 random starts of PGD are sufficient",
-         fewer="with fewer random starts PGD finds fewer errors",
-         nested=" Fewer starts are the first of more: the difference cannot be below 0."),
+         fewer="with fewer random starts PGD finds fewer errors"),
     Said(sweep=OF_STEPS, papers=50, source="App. B.3, Table 8",
          enough="PGD achieves its best results with 50 steps",
          fewer="with fewer steps PGD finds fewer errors"),
@@ -75,7 +73,7 @@ def _note(dataset: str, study: AttackStudy, said: Said, points: dict[int, int], 
     papers = ", ".join(f"{value}: {number.value:g} %" for value, number in cells if number is not None)
     beside = f" The paper's: {papers}." if papers else ""
     settings = methods((study, points[value]) for value in pair)
-    return f"{instead(dataset, SVHN)}{said.words}: {ours}.{beside}{said.nested} {settings}"
+    return f"{instead(dataset, SVHN)}{said.words}: {ours}.{beside} {settings}"
 
 
 def _enough(dataset: str, study: AttackStudy, said: Said, points: dict[int, int]) -> Claim:

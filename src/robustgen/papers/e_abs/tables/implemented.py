@@ -19,6 +19,7 @@ COLUMNS = ("batch", "learning rate", "epochs", "epochs to a halving", "noise σ"
 ALONE = "validation accuracy, encoder alone"
 PARTS = ("images", "latents", "encoder", "decoder", "discriminator")  # of Table 9's lines, images of Sec. 4.1
 SHARE = ("training: all", "validation share")
+ABLATED = ("A-ABS", "D-ABS")  # of Table 5, networks that Tables 1-4 do not have
 Layers = dict[str, dict[str, float]]  # line: column: value
 
 
@@ -94,12 +95,16 @@ def alike(a: AttackStudy, b: AttackStudy, part: str = "encoder_") -> bool:
 
 
 def training(found: Measured) -> list[Row]:
-    """Recipes of Sec. 4.3, for each model of each data set, and what autoencoders reached without inference."""
+    """Recipes of Sec. 4.3, for each model of each data set and each network that the ablation has besides, and what
+    autoencoders reached without inference.
+    """
     table = table_of("Sec. 4.3", found.scale)
     rows: list[Row] = []
     for paper in found.tables:
-        for model in MODELS:
+        for model in (*MODELS, *(ABLATED if paper == SVHN else ())):
             dataset, study = model_of(found, paper, model)
+            if study is None and model in ABLATED:
+                continue
             rows += _trained(table, dataset, paper, model, study)
             if study is not None and (curve := found.curve_of(study)) is not None:
                 best = study.training.get("select") == "accuracy"

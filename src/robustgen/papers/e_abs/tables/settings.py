@@ -46,7 +46,7 @@ def attacks(found: Measured) -> list[Row]:
         for norm in NORM_ORDER:
             for attack in PAPERS_ATTACKS[norm]:
                 name, point = line(norm, attack), None if study is None else study.main_point(attack, norm)
-                rows += _line(table, made.dataset, paper, name, ATTACK, _attack(study, point))
+                rows += _line(table, made.dataset, paper, name, ATTACK, settings(study, point))
         count = {IMAGES: float(len(study.labels))} if study is not None else {}
         rows += _line(table, made.dataset, paper, "all attacks", (IMAGES,), count)
         rows += _line(table, made.dataset, paper, TEST, (ALPHA,), {ALPHA: LEVEL} if len(made.models) > 1 else {})
@@ -57,7 +57,7 @@ def attacks(found: Measured) -> list[Row]:
     return [*rows, *_free(table, found), *_sweeps(table, found)]
 
 
-def _attack(study: AttackStudy | None, point: int | None) -> dict[str, float]:
+def settings(study: AttackStudy | None, point: int | None) -> dict[str, float]:
     """The settings of a grid point, by column."""
     if study is None or point is None:
         return {}
@@ -81,7 +81,7 @@ def _free(table: Table, found: Measured) -> Iterator[Row]:
     for attack, (name, norm) in GRADIENT_FREE.items():
         there = section.study is not None and section.study.has(attack=attack, norm=norm)
         point = section.study.point(attack=attack, norm=norm) if section.study is not None and there else None
-        yield from _line(table, section.dataset, SVHN, name, ATTACK, _attack(section.study, point))
+        yield from _line(table, section.dataset, SVHN, name, ATTACK, settings(section.study, point))
 
 
 def _sweeps(table: Table, found: Measured) -> Iterator[Row]:
@@ -90,7 +90,7 @@ def _sweeps(table: Table, found: Measured) -> Iterator[Row]:
     for option, sweep in kinds.items():
         study = sweep.study(section)
         point = None if study is None else next(iter(sweep.points(study).values()), None)
-        fixed = {column: value for column, value in _attack(study, point).items() if column != option}
+        fixed = {column: value for column, value in settings(study, point).items() if column != option}
         fixed |= {IMAGES: float(len(study.labels))} if study is not None else {}
         columns = tuple(column for column in (*ATTACK, IMAGES) if column != option)
         yield from _line(table, section.dataset, SVHN, f"sweep of {option}", columns, fixed)
