@@ -42,7 +42,8 @@ def load(name: str, device: str | torch.device = "cpu", root: PathLike | None = 
     """A published model on `device`, in eval mode: `load("quick/digits32-natural")`, images (N, C, H, W) -> logits.
 
     Autoencoders of classes come as the classifier they are for, `defenses.e_abs.AnalysisBySynthesis`, with the β and
-    the cost that they were trained with and E-ABS's inference; every other network comes as `models.load` gives it.
+    the cost that they were trained with and E-ABS's inference; every other network comes as `models.load` gives it: an
+    energy-based model takes v = 2x − 1 and gives scaled energies (N,), see `protocols.EnergyModel`.
     What is neither below models/ nor in DVC's cache is brought from DVC's remote into the cache. `name` may be short
     (see `resolve`), `root` is the repository (see `find_root`).
 
@@ -85,7 +86,7 @@ def _check_inputs(name: str, network: nn.Module, parameters: Mapping[str, Any]) 
             check_form(arguments[0], channels, size)
         except UserError as error:
             wanted = f"(N, {channels}, {size}, {size})"
-            raise UserError(f"{name} takes images {wanted} of floating point in [0, 1], not these: {error}") from error
+            raise UserError(f"{name} takes images {wanted} of floating point, not these: {error}") from error
 
     network.register_forward_pre_hook(check)
 

@@ -110,7 +110,7 @@ def test_a_model_says_which_images_it_takes(repository: Repository, name: str) -
     with torch.no_grad():
         assert len(model(X)) == 3
         for wrong in (X[0], X[:, :, 1:], X.expand(3, 3, 8, 8), (255 * X).byte(), X.numpy()):
-            with pytest.raises(UserError, match=r"takes images \(N, 1, 8, 8\) of floating point in \[0, 1\], not "):
+            with pytest.raises(UserError, match=r"takes images \(N, 1, 8, 8\) of floating point, not "):
                 model(wrong)
 
 
