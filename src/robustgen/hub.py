@@ -42,8 +42,8 @@ def load(name: str, device: str | torch.device = "cpu", root: PathLike | None = 
     """A published model on `device`, in eval mode: `load("quick/digits32-natural")`, images (N, C, H, W) -> logits.
 
     Autoencoders of classes come as the classifier they are for, `defenses.e_abs.AnalysisBySynthesis`, with the β and
-    the cost that they were trained with and E-ABS's inference; every other network comes as `models.load` gives it: an
-    energy-based model takes v = 2x − 1 and gives scaled energies (N,), see `protocols.EnergyModel`.
+    the cost that they were trained with and E-ABS's inference; every other network comes as `models.load` gives it: one
+    of energies alone (nijkamp) takes v = 2x − 1 and gives scaled energies (N,), see `protocols.EnergyModel`.
     What is neither below models/ nor in DVC's cache is brought from DVC's remote into the cache. `name` may be short
     (see `resolve`), `root` is the repository (see `find_root`).
 

@@ -72,9 +72,9 @@ PAPER = Paper(
             kind="table",
             title="Every combination of the three extensions",
             caption="Accuracy without attack and under PGD in either norm. A: adversarial autoencoder; D: "
-            "discriminative loss and shared encoder; V: variational inference, by the networks without it. What "
-            "else their trainings differ in is in the table of Sec. 4.3. The paper names no radii; ABS's and E-ABS's "
-            "numbers are those of its Table 4.",
+            "discriminative loss and shared encoder; V: variational inference by the same networks. The table of "
+            "Sec. 4.3 says in what else their trainings differ. The paper names no radii; ABS's and E-ABS's numbers "
+            "are those of its Table 4.",
         ),
         Artifact(
             name="table6",

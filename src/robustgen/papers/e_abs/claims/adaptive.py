@@ -28,7 +28,6 @@ from robustgen.papers.studies import accuracy
 from robustgen.papers.words import NORMS
 
 LATENT = "latent-descent"
-STEPS = {"boundary": 100_000, "estimated": 50}  # Sec. 4.2
 QUERIES = {"boundary": 1, "estimated": 100}  # of a step; of an estimate our default, the paper does not say
 ENOUGH = 0.1  # of the paper's queries, below which an attack without gradients decides nothing
 FEW = Condition("<", 0.05)
@@ -132,7 +131,7 @@ def _gradient_free(dataset: str, study: AttackStudy, attack: str) -> Iterator[Cl
     first, second = (line(norm, attack), study.robust(free)), (ATTACKS[best], study.robust(by_gradient[best]))
     weaker = paired(statement, first, second, settings, f"{READING} {instead(dataset, SVHN)}")
     both = (weaker, _obfuscated(dataset, study, norm, free, list(by_gradient.values())))
-    queries, papers_queries = asked(study, free), STEPS[attack] * QUERIES[attack]
+    queries, papers_queries = asked(study, free), int(PAPERS[SVHN, papers, "steps"].value) * QUERIES[attack]
     if queries >= ENOUGH * papers_queries:
         yield from both
         return

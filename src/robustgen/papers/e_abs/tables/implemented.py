@@ -101,10 +101,9 @@ def training(found: Measured) -> list[Row]:
     table = table_of("Sec. 4.3", found.scale)
     rows: list[Row] = []
     for paper in found.tables:
-        for model in (*MODELS, *(ABLATED if paper == SVHN else ())):
+        others = [name for name in ABLATED if paper == SVHN and name in found.ablation.variants]
+        for model in (*MODELS, *others):
             dataset, study = model_of(found, paper, model)
-            if study is None and model in ABLATED:
-                continue
             rows += _trained(table, dataset, paper, model, study)
             if study is not None and (curve := found.curve_of(study)) is not None:
                 best = study.training.get("select") == "accuracy"
