@@ -43,7 +43,9 @@ def facts(scale: str, sections: Sequence[Section], stages: Sequence[Stage]) -> F
     records = [stage.record for stage in stages if stage.record]
     tables = [item.table for section in sections for item in section.items if item.table]
     lines = [line for table in tables for line in table.lines]
-    measured_on = [line.dataset for line in lines if any(cell and cell.value is not None for cell in line.cells)]
+    measured_on = [
+        line.dataset for line in lines if any(cell and cell.value is not None and cell.n for cell in line.cells)
+    ]
     machines = list(dict.fromkeys(record.machine for record in records))
     versions = {" ".join(version) for record in records for version in record.versions}
     return Facts(
